@@ -85,7 +85,7 @@ def _video(
     seen = []
     for _, window in windows(clip, config.frames):
         chosen = find_moving(window, grid)
-        seen.append((downscale(torch.from_numpy(grid.cut(window, chosen))), positions[chosen]))
+        seen.append((downscale(torch.from_numpy(grid.extract(window, chosen))), positions[chosen]))
 
     @torch.no_grad()
     def bare() -> None:

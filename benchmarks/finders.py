@@ -38,7 +38,7 @@ def exact_against_faiss_and_sklearn(n: int = 60_000, d: int = 128) -> dict[str, 
     """
     bank = _smooth_embeddings(n, d)
     keys = normalize(bank).numpy()
-    own = torch.arange(n)
+    query_rows = torch.arange(n)
     index = faiss.IndexFlatIP(d)
     index.add(keys)
     brute = NearestNeighbors(metric="cosine", algorithm="brute").fit(bank.numpy())
@@ -47,7 +47,7 @@ def exact_against_faiss_and_sklearn(n: int = 60_000, d: int = 128) -> dict[str, 
         finder = ExactFinder(count).fit(bank, fit_similarity("cosine", bank))
         taken = in_turns(
             {
-                "ours": partial(seconds, finder.search, bank, own),
+                "ours": partial(seconds, finder.search, bank, query_rows),
                 "faiss": partial(seconds, index.search, keys, count),
                 "sklearn": partial(seconds, brute.kneighbors, bank[::10].numpy(), count),
             },

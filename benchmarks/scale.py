@@ -27,7 +27,7 @@ from benchmarks.finders import blobs
 from benchmarks.training import context, epoch_seconds
 from benchmarks.turns import in_turns, ratio, seconds
 from nearfar.config import recipe
-from nearfar.data import ArrayImages, FolderImages, load
+from nearfar.data import ArrayImages, FolderImages, load_batches
 from nearfar.neighbors import ClusteredFinder, DiskBank, ExactFinder, bank_chunks, fit_similarity
 from nearfar.runs import make_network
 from nearfar.training import Objective, Reconstruction, Relational
@@ -86,7 +86,7 @@ def _bank_on_disk(n: int, d: int, clusters: int) -> dict[str, float]:
         finder.seconds = {}
         begun = time.perf_counter()
         finder.fit(bank, fit_similarity("cosine", bank))
-        for places in finder.order().split(SEARCH_SIZE // d):
+        for places in finder.query_order().split(SEARCH_SIZE // d):
             finder.search(bank[places], places)
         whole = time.perf_counter() - begun
         rows = torch.randint(n, (256,), generator=torch.Generator().manual_seed(1))
@@ -174,7 +174,7 @@ def decoding(count: int = 2000, workers: int = 2) -> dict[str, float]:
                 num_workers=workers,
             )
             batches = torch.arange(count).split(256)
-            loaders = {"ours": load(ours, batches, workers=workers), "theirs": theirs}
+            loaders = {"ours": load_batches(ours, batches, workers=workers), "theirs": theirs}
             taken = in_turns(
                 {name: partial(seconds, _read, loader) for name, loader in loaders.items()},
                 ROUNDS,

@@ -29,10 +29,10 @@ from PIL import Image
 
 from nearfar.anomaly import (
     DetectorConfig,
-    area_under_curve,
     average_precision,
     fit_detector,
     open_clips,
+    roc_auc,
 )
 from nearfar.config import DEFAULT_ENCODER, recipe
 from nearfar.data import default_data_root, open_images
@@ -87,7 +87,7 @@ def measure(row: str, count: int) -> dict[str, float]:
     labels = np.repeat([False, True], [len(some) for some in scores])
     values = np.concatenate(scores)
     return {
-        "image AUROC": area_under_curve(labels, values) or 0.0,
+        "image AUROC": roc_auc(labels, values) or 0.0,
         "AP": average_precision(labels, values) or 0.0,
         "fit (CPU s)": fitted - start,
         "score (CPU ms/image)": 1000 * (scored - fitted) / len(values),

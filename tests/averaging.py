@@ -28,6 +28,6 @@ def averaging(network: M) -> M:
         if isinstance(module, nn.MaxPool2d):
             module.register_forward_hook(_average)
         for name, buffer in module.named_buffers(recurse=False):
-            if name in ("mean", "deviation"):
-                buffer.fill_(name == "deviation")
+            if name in ("mean", "std"):
+                buffer.fill_(name == "std")
     return network

@@ -18,10 +18,10 @@ QUICK = configure(
 
 
 def scene(speed: float, frames: int = 40, seed: int = 0) -> np.ndarray:
-    """Bright blocks that walk over a noisy ground; all seeds share the ground."""
-    ground = np.random.default_rng(0).integers(40, 60, (48, 64)).astype(np.uint8)
+    """Bright blocks that walk over a noisy background; all seeds share the background."""
+    background = np.random.default_rng(0).integers(40, 60, (48, 64)).astype(np.uint8)
     generator = np.random.default_rng(seed)
-    clip = np.repeat(ground[None], frames, axis=0)
+    clip = np.repeat(background[None], frames, axis=0)
     for row in (6, 26):
         start = generator.integers(64)
         for number in range(frames):

@@ -47,9 +47,9 @@ def test_seed_decides(views) -> None:
 
 def test_views_without_any_change_are_the_images() -> None:
     images = torch.rand(4, 3, 16, 20)
-    still = ShapeAugmentation(turn=0, scale=0, shear=0, shift=0, bend=0)
+    still = ShapeAugmentation(degrees=0, scale=0, shear=0, translate=0, elastic=0)
     torch.testing.assert_close(still(images), images, atol=1e-5, rtol=0)
-    whole = PhotoAugmentation(min_area=1, aspect=1, light=0, gray=0)(images)
+    whole = PhotoAugmentation(min_area=1, aspect=1, color_jitter=0, grayscale_prob=0)(images)
     mirrored = images.flip(-1)
     for seen, image, other in zip(whole, images, mirrored, strict=True):
         assert min((seen - image).abs().max(), (seen - other).abs().max()) < 1e-5
@@ -58,7 +58,7 @@ def test_views_without_any_change_are_the_images() -> None:
 def test_shift_moves_by_at_most_its_share() -> None:
     images = torch.zeros(64, 1, 20, 20)
     images[:, :, 10, 10] = 1
-    seen = ShapeAugmentation(turn=0, scale=0, shear=0, shift=0.2, bend=0)(images)
+    seen = ShapeAugmentation(degrees=0, scale=0, shear=0, translate=0.2, elastic=0)(images)
     rows = (seen * torch.arange(20).view(-1, 1)).sum((1, 2, 3)) / seen.sum((1, 2, 3))
     assert (rows - 10).abs().max() <= 4.01
     assert rows.std() > 1
@@ -71,17 +71,17 @@ def test_bends_are_interpolated_as_torch_does(height, width) -> None:
     torch.testing.assert_close(_smooth(coarse, height, width), theirs.permute(0, 2, 3, 1))
 
 
-@pytest.mark.parametrize("ground", [0.0, 0.7, 1.0])
-def test_outside_of_a_shape_is_ground(ground) -> None:
-    images = torch.full((64, 1, 20, 20), ground)
+@pytest.mark.parametrize("background", [0.0, 0.7, 1.0])
+def test_outside_of_a_shape_is_background(background) -> None:
+    images = torch.full((64, 1, 20, 20), background)
     images[..., 8:12, 8:12] = 0.4
     images[..., 0, :6] = 0.4  # at the border too
-    seen = ShapeAugmentation(bend=0)(images)
-    low, high = sorted([0.4, ground])
+    seen = ShapeAugmentation(elastic=0)(images)
+    low, high = sorted([0.4, background])
     assert seen.min() >= low - 1e-6
     assert seen.max() <= high + 1e-6
     rim = torch.cat([seen[..., [0, -1], :].flatten(), seen[..., [0, -1]].flatten()])
-    assert (rim - ground).abs().median() < 1e-6
+    assert (rim - background).abs().median() < 1e-6
 
 
 def test_black_on_white_is_seen_as_white_on_black_is() -> None:
@@ -99,14 +99,16 @@ def test_black_on_white_is_seen_as_white_on_black_is() -> None:
 def test_a_photograph_is_never_seen_beyond_its_borders(smallest, aspect, seed) -> None:
     torch.manual_seed(seed)
     across = torch.linspace(0.2, 0.8, 32).expand(4, 1, 32, 32)
-    seen = PhotoAugmentation(min_area=smallest, aspect=aspect, light=0, gray=0)(across)
+    seen = PhotoAugmentation(min_area=smallest, aspect=aspect, color_jitter=0, grayscale_prob=0)(
+        across
+    )
     steps = seen.diff(dim=-1)
     # Beyond a border the ramp would turn back.
     assert ((steps >= -1e-5).all((1, 2, 3)) | (steps <= 1e-5).all((1, 2, 3))).all()
 
 
 def test_gray_views_have_no_color() -> None:
-    seen = PhotoAugmentation(gray=1)(torch.rand(8, 3, 16, 16))
+    seen = PhotoAugmentation(grayscale_prob=1)(torch.rand(8, 3, 16, 16))
     torch.testing.assert_close(seen, seen.mean(1, keepdim=True).expand_as(seen))
 
 

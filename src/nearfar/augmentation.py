@@ -19,7 +19,7 @@ from nearfar.config import AugmentationName
 from nearfar.data import ImageKind, Images, kind_of
 
 #: Size of the grid of random displacements for elastic distortion.
-_BEND_GRID = 5
+_ELASTIC_GRID = 5
 
 #: Augmentation chosen by "auto", by kind of images.
 _OF_KIND: dict[ImageKind, AugmentationName] = {
@@ -75,20 +75,20 @@ class ShapeAugmentation:
 
     Parameters
     ----------
-    turn : float
+    degrees : float
         Maximum rotation in either direction, in degrees.
     scale : float
         Maximum relative change of width and of height.
     shear : float
         Maximum horizontal shear, as a fraction of the height.
-    shift : float
+    translate : float
         Maximum shift in each direction, as a fraction of the image side.
-    bend : float
+    elastic : float
         Standard deviation of the displacements on a 5×5 grid, as a fraction of half the image side.
 
     Examples
     --------
-    >>> ShapeAugmentation(turn=30)(torch.rand(2, 1, 28, 28)).shape
+    >>> ShapeAugmentation(degrees=30)(torch.rand(2, 1, 28, 28)).shape
     torch.Size([2, 1, 28, 28])
 
     References
@@ -97,25 +97,27 @@ class ShapeAugmentation:
        applied to visual document analysis", ICDAR 2003.
     """
 
-    turn: float = 15.0
+    degrees: float = 15.0
     scale: float = 0.15
     shear: float = 0.2
-    shift: float = 0.12
-    bend: float = 0.06
+    translate: float = 0.12
+    elastic: float = 0.06
 
     def __call__(self, images: Tensor) -> Tensor:
         """See `Augmentation`."""
-        angle = _between(-self.turn, self.turn, images) * math.pi / 180
+        angle = _between(-self.degrees, self.degrees, images) * math.pi / 180
         shear = _between(-self.shear, self.shear, images)
         across, down = (_between(1 - self.scale, 1 + self.scale, images) for _ in range(2))
-        right, below = (_between(-self.shift, self.shift, images) * 2 for _ in range(2))
+        right, below = (_between(-self.translate, self.translate, images) * 2 for _ in range(2))
         cosine, sine = angle.cos(), angle.sin()
         columns = cosine * across, shear - sine * down, right
         places = _places(images, columns, (sine * across, cosine * down, below))
-        coarse = images.new_empty(len(images), 2, _BEND_GRID, _BEND_GRID).normal_(std=self.bend)
+        coarse = images.new_empty(len(images), 2, _ELASTIC_GRID, _ELASTIC_GRID).normal_(
+            std=self.elastic
+        )
         places = places + _smooth(coarse, *images.shape[-2:])
-        ground = _border(images).median(2).values[..., None, None]
-        return grid_sample(images - ground, places, align_corners=False) + ground
+        background = _border(images).median(2).values[..., None, None]
+        return grid_sample(images - background, places, align_corners=False) + background
 
 
 @dataclass(frozen=True)
@@ -128,9 +130,9 @@ class PhotoAugmentation:
         Minimum area of a crop, as a fraction of the image area.
     aspect : float
         Maximum factor by which the aspect ratio changes.
-    light : float
+    color_jitter : float
         Maximum relative change of brightness, contrast and saturation.
-    gray : float
+    grayscale_prob : float
         Probability, in [0, 1], that an image is converted to grayscale.
 
     Examples
@@ -146,8 +148,8 @@ class PhotoAugmentation:
 
     min_area: float = 0.25
     aspect: float = 4 / 3
-    light: float = 0.4
-    gray: float = 0.2
+    color_jitter: float = 0.4
+    grayscale_prob: float = 0.2
 
     def __call__(self, images: Tensor) -> Tensor:
         """See `Augmentation`."""
@@ -168,13 +170,14 @@ class PhotoAugmentation:
     def _jitter(self, images: Tensor) -> Tensor:
         """Change brightness, contrast and saturation; convert some images to grayscale."""
         brightness, contrast, saturation = (
-            _between(1 - self.light, 1 + self.light, images).view(-1, 1, 1, 1) for _ in range(3)
+            _between(1 - self.color_jitter, 1 + self.color_jitter, images).view(-1, 1, 1, 1)
+            for _ in range(3)
         )
         images = images * brightness
         images = _blend(images, images.mean((1, 2, 3), keepdim=True), contrast)
         if images.shape[1] == 1:
             return images
-        colored = (_between(0, 1, images) >= self.gray).view(-1, 1, 1, 1)
+        colored = (_between(0, 1, images) >= self.grayscale_prob).view(-1, 1, 1, 1)
         return _blend(images, images.mean(1, keepdim=True), saturation * colored)
 
 
@@ -197,7 +200,7 @@ def make_augmentation(
     >>> from nearfar.data import ArrayImages
     >>> images = ArrayImages(torch.zeros(5, 1, 28, 28))
     >>> make_augmentation("auto", images)
-    ShapeAugmentation(turn=15.0, scale=0.15, shear=0.2, shift=0.12, bend=0.06)
+    ShapeAugmentation(degrees=15.0, scale=0.15, shear=0.2, translate=0.12, elastic=0.06)
     >>> make_augmentation(torch.relu, images) is torch.relu
     True
     """
@@ -254,6 +257,6 @@ def _places(images: Tensor, horizontal: _AffineRow, vertical: _AffineRow) -> Ten
     return affine_grid(maps, list(images.shape), align_corners=False)
 
 
-def _blend(images: Tensor, ground: Tensor, share: Tensor) -> Tensor:
-    """Return images blended with a background that has weight 1 − `share`."""
-    return ground + share * (images - ground)
+def _blend(images: Tensor, background: Tensor, weight: Tensor) -> Tensor:
+    """Return images blended with a background that has weight 1 − `weight`."""
+    return background + weight * (images - background)

@@ -26,7 +26,7 @@ from nearfar.data import (
     conform_images,
     images_from_array,
 )
-from nearfar.embeddings import EMBEDDINGS_ENDINGS, image_checksums, read_embeddings
+from nearfar.embeddings import EMBEDDINGS_EXTENSIONS, image_checksums, read_embeddings
 from nearfar.errors import NearfarError, reason
 from nearfar.models import (
     apply_to_all,
@@ -375,7 +375,7 @@ def open_encoder(
         `nearfar.embeddings.write_embeddings`.
     weights : str, optional
         Weights of a timm model: "pretrained", "random" or a file, see
-        `nearfar.models.load_published`. Default: "pretrained".
+        `nearfar.models.load_pretrained`. Default: "pretrained".
     size : int or (height, width), optional
         Size at which to open images, for a timm model. Default: the input size of its pretrained
         weights.
@@ -414,7 +414,7 @@ def open_encoder(
             )
     if not isinstance(encoder, Run):
         path = Path(encoder)
-        if path.suffix in EMBEDDINGS_ENDINGS and (path.is_file() or path.suffix == ".parquet"):
+        if path.suffix in EMBEDDINGS_EXTENSIONS and (path.is_file() or path.suffix == ".parquet"):
             return StoredEmbeddings(path)
         encoder = read_run(path)
     return NetworkEncoder(encoder.method, encoder.network.encoder, run=encoder)

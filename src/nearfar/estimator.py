@@ -344,8 +344,8 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         if self.config is None:
             named = None if self.recipe == "auto" else self.recipe
             chosen = choose_defaults(images, options, named)
-            if chosen.caution:
-                warnings.warn(chosen.caution, stacklevel=3)
+            if chosen.warning:
+                warnings.warn(chosen.warning, stacklevel=3)
             if self.verbose:
                 print(chosen.description, file=sys.stderr)
             return chosen.config
@@ -432,14 +432,14 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return rows, shape, layout
 
 
-def _count(n_neighbors: Any, most: int) -> int:
+def _count(n_neighbors: Any, maximum: int) -> int:
     """Return the number of neighbors after a check; None means the default."""
     if n_neighbors is None:
-        return min(DEFAULT_NEIGHBORS, most)
+        return min(DEFAULT_NEIGHBORS, maximum)
     whole = isinstance(n_neighbors, Integral) and not isinstance(n_neighbors, bool)
-    if not whole or not 1 <= int(n_neighbors) <= most:
+    if not whole or not 1 <= int(n_neighbors) <= maximum:
         raise NearfarError(
-            f"n_neighbors={n_neighbors!r}: expected a whole number from 1 to {most}, since "
+            f"n_neighbors={n_neighbors!r}: expected a whole number from 1 to {maximum}, since "
             "there are no more training images to find"
         )
     return int(n_neighbors)

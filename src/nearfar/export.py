@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from nearfar.data import Images, Subset, conform_images, in_order, load, to_unit
+from nearfar.data import Images, Subset, conform_images, load_batches, sequential_batches, to_unit
 from nearfar.errors import NearfarError, require
 from nearfar.files import atomic_path, write_json
 from nearfar.models import TimmEncoder, apply_to_all, timm_state_dict
@@ -122,7 +122,9 @@ def export_encoder(
         [
             embed(to_unit(pixels))
             for size in (1, _BATCH)
-            for rows, pixels in load(some, in_order(range(size if size == 1 else len(some)), size))
+            for rows, pixels in load_batches(
+                some, sequential_batches(range(size if size == 1 else len(some)), size)
+            )
         ]
     )
     ours = np.concatenate([ours[:1], ours])
@@ -195,11 +197,9 @@ def _write_timm(encoder: nn.Module, path: Path, shape: tuple[int, ...]) -> Embed
     timm = require("timm", extra="timm")
     assert isinstance(encoder, TimmEncoder)  # noqa: S101 - for the type alone
     model: Any = encoder.features
-    mean, deviation = (
-        encoder.get_buffer(name).flatten().tolist() for name in ("mean", "deviation")
-    )
+    mean, std = (encoder.get_buffer(name).flatten().tolist() for name in ("mean", "std"))
     write_tensors(path, timm_state_dict(encoder), {})
-    inputs = {"mean": mean, "std": deviation, "input_size": [len(mean), *shape[1:]]}
+    inputs = {"mean": mean, "std": std, "input_size": [len(mean), *shape[1:]]}
     settings = {
         "architecture": model.pretrained_cfg["architecture"],
         "num_classes": 0,

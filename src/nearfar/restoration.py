@@ -22,9 +22,9 @@ from nearfar.data import (
     Images,
     Subset,
     conform_images,
-    in_order,
-    load,
+    load_batches,
     read_binary_mask,
+    sequential_batches,
     to_unit,
 )
 from nearfar.errors import NearfarError
@@ -236,7 +236,7 @@ def inpaint(
 
     def restore(rows: Tensor, original: Tensor) -> dict[str, Tensor]:
         if masks is None:
-            missing = holes(original).changed
+            missing = holes(original).mask
         else:
             missing = masks.batch(rows).to(target, torch.bool)
         damaged = fill_missing(original, missing)
@@ -385,8 +385,8 @@ def _restore(
     description: str,
 ) -> Iterator[RestoredBatch]:
     """Yield restored images in order, one batch at a time."""
-    batches = in_order(range(len(images)), INFERENCE_BATCH)
-    for rows, pixels in track(load(images, batches), description, len(batches)):
+    batches = sequential_batches(range(len(images)), INFERENCE_BATCH)
+    for rows, pixels in track(load_batches(images, batches), description, len(batches)):
         yield RestoredBatch(rows, restore(rows, to_unit(pixels.to(device, non_blocking=True))))
 
 

@@ -24,7 +24,7 @@ from nearfar.errors import NearfarError
 
 
 def walk(height: int, size: tuple[int, int] = (96, 160), frames: int = 24) -> np.ndarray:
-    """A bright block of a height walks over a dark ground."""
+    """A bright block of a height walks over a dark background."""
     clip = np.full((frames, *size), 40, np.uint8)
     for number, frame in enumerate(clip):
         left = (4 * number) % (size[1] - 10)
@@ -51,18 +51,18 @@ def test_no_clips():
 def test_nothing_moves():
     camera = measure_camera([ArrayClip(np.full((8, 48, 64), 90, np.uint8))])
     assert camera == Camera((48, 64), None, None)
-    assert (camera.zoom(43, least=48), camera.step(10)) == (1.0, 1)
+    assert (camera.zoom(43, min_side=48), camera.step(10)) == (1.0, 1)
 
 
 @pytest.mark.parametrize(
     ("height", "zoom"), [(43, 1.0), (50, 1.0), (35, 1.0), (86, 2.0), (20, 0.5), (5, 0.5)]
 )
 def test_zoom(height, zoom):
-    assert Camera((480, 640), height, None).zoom(43, least=48) == zoom
+    assert Camera((480, 640), height, None).zoom(43, min_side=48) == zoom
 
 
 def test_zoom_leaves_room_for_a_patch():
-    assert Camera((96, 640), 400, None).zoom(43, least=48) == 2.0
+    assert Camera((96, 640), 400, None).zoom(43, min_side=48) == 2.0
 
 
 @pytest.mark.parametrize(("rate", "step"), [(None, 1), (5, 1), (10, 1), (25, 2), (60, 6)])
@@ -126,4 +126,4 @@ def test_maps_have_the_own_size_of_frames(tmp_path):
     detector = read_detector(tmp_path / "run")
     assert detector.grid == Grid((32, 60), 16, 8)
     scored = next(detector.score(clip))
-    assert detector.spread(scored.heat).shape == (64, 120)
+    assert detector.upsample(scored.heat).shape == (64, 120)

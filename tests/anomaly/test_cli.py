@@ -51,8 +51,8 @@ def test_fit_and_score_commands(normal, abnormal, tmp_path, capsys):
 
 def test_commands_on_still_images(tmp_path):
     generator = np.random.default_rng(0)
-    ground = generator.integers(90, 110, (96, 96)).astype(np.uint8)
-    good = [np.roll(ground, k, axis=1) for k in range(16)]
+    background = generator.integers(90, 110, (96, 96)).astype(np.uint8)
+    good = [np.roll(background, k, axis=1) for k in range(16)]
     write_clip(tmp_path / "good", np.stack(good))
     bad = np.stack(good[:6])
     masks = np.zeros_like(bad)

@@ -14,10 +14,10 @@ from nearfar.errors import NearfarError
 FRAMES = np.random.default_rng(0).integers(0, 256, (12, 32, 48), dtype=np.uint8)
 
 
-def write_frames(folder: Path, frames=FRAMES, ending=".tif", name="{:03}") -> Path:
+def write_frames(folder: Path, frames=FRAMES, extension=".tif", name="{:03}") -> Path:
     folder.mkdir(parents=True)
     for number, pixels in enumerate(frames, start=1):
-        Image.fromarray(pixels).save(folder / f"{name.format(number)}{ending}")
+        Image.fromarray(pixels).save(folder / f"{name.format(number)}{extension}")
     return folder
 
 
@@ -39,9 +39,9 @@ def pixels_of(clip):
     return np.stack([frame.pixels for frame in clip])
 
 
-@pytest.mark.parametrize("ending", [".tif", ".png", ".bmp"])
-def test_open_clips_of_a_folder(tmp_path, ending):
-    (clip,) = open_clips(write_frames(tmp_path / "clip", ending=ending))
+@pytest.mark.parametrize("extension", [".tif", ".png", ".bmp"])
+def test_open_clips_of_a_folder(tmp_path, extension):
+    (clip,) = open_clips(write_frames(tmp_path / "clip", extension=extension))
     assert clip.total == len(FRAMES)
     np.testing.assert_array_equal(pixels_of(clip), FRAMES)
     np.testing.assert_array_equal(pixels_of(clip), FRAMES)  # a second iteration
@@ -71,7 +71,7 @@ def test_open_clips_and_masks_in_the_layout_of_ucsd(tmp_path):
     assert [clip.name for clip in clips] == ["Test001", "Test006", "Test010"]
     *known, unknown = find_masks(clips)
     for clip, found in zip(clips, known, strict=False):
-        read = [found.of(frame.number, clip.name, frame.pixels.shape) for frame in clip]
+        read = [found.mask(frame.number, clip.name, frame.pixels.shape) for frame in clip]
         np.testing.assert_array_equal(read, masks > 0)
     assert unknown is None
 
@@ -82,7 +82,7 @@ def test_masks_of_ped2_give_its_frame_labels(data_root):
         pytest.skip(f"no {root}")
     clips = open_clips(root / "Test")
     labels = [
-        np.array([masks.of(n, clip.name, (240, 360)).any() for n in range(clip.total)])
+        np.array([masks.mask(n, clip.name, (240, 360)).any() for n in range(clip.total)])
         for clip, masks in zip(clips, find_masks(clips), strict=True)
     ]
     assert sum(map(len, labels)) == 2010
@@ -91,7 +91,7 @@ def test_masks_of_ped2_give_its_frame_labels(data_root):
 
 
 def test_clip_skips_a_damaged_frame(tmp_path):
-    folder = write_frames(tmp_path / "clip", ending=".png")
+    folder = write_frames(tmp_path / "clip", extension=".png")
     (folder / "005.png").write_bytes((folder / "005.png").read_bytes()[:60])
     (clip,) = open_clips(folder)
     assert [frame.number for frame in clip] == [0, 1, 2, 3, *range(5, 12)]
@@ -102,7 +102,7 @@ def test_clip_skips_a_damaged_frame(tmp_path):
 
 
 def moving(frames: int) -> np.ndarray:
-    """A bright block over a noisy ground: a decoder cannot conceal damage by repeating frames."""
+    """A bright block on a noisy background; repeated frames cannot conceal damage."""
     clip = np.repeat(np.random.default_rng(0).integers(0, 90, (1, 96, 128), np.uint8), frames, 0)
     for number in range(frames):
         clip[number, 30:60, number : number + 30] = 200
@@ -138,7 +138,7 @@ def test_video_reports_a_missing_end(tmp_path):
 
 
 def test_open_clips_of_a_single_image(tmp_path):
-    folder = write_frames(tmp_path / "clip", ending=".png")
+    folder = write_frames(tmp_path / "clip", extension=".png")
     (clip,) = open_clips(folder / "003.png")
     np.testing.assert_array_equal(pixels_of(clip), FRAMES[2:3])
     assert clip.file_name(0) == "003.png"

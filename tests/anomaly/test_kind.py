@@ -70,7 +70,7 @@ def test_shuffled_frames_are_photographs(tmp_path):
 def test_few_files_are_photographs(tmp_path):
     found = continuity(open_clips(write_clip(tmp_path / "a", scene(1, 4))))
     assert found.kind == "photographs"
-    assert "too few" in found.why
+    assert "too few" in found.reason
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def with_transparency() -> Image.Image:
 def test_masks_mark_pixels_that_are_not_black(tmp_path, name, image):
     options = {"quality": 60} if name.endswith("jpg") else {}
     masks = Masks([write(tmp_path / name, image, **options)])
-    found = masks.of(0, "clip", SHAPE)
+    found = masks.mask(0, "clip", SHAPE)
     assert (found != KNOWN).mean() < (0.02 if options else 1e-9)
 
 
@@ -64,7 +64,7 @@ def test_masks_scale_by_area(tmp_path):
     large = np.zeros((900, 900), np.uint8)
     large[450:460, 450:460] = 255
     masks = Masks([write(tmp_path / "a.png", large)], (90, 90))
-    assert masks.of(0, "clip", (90, 90)).sum() == 1
+    assert masks.mask(0, "clip", (90, 90)).sum() == 1
 
 
 def test_find_masks_prefers_names_to_order(tmp_path):
@@ -75,7 +75,7 @@ def test_find_masks_prefers_names_to_order(tmp_path):
     clips = open_clips(tmp_path / "new")
     (masks,) = find_masks(clips, tmp_path / "masks")
     assert [clips[0].file_name(n) for n in range(3)] == ["a_9.png", "a_10.png", "b.png"]
-    assert [masks.of(n, "new", SHAPE)[0, 0] for n in range(3)] == [True, False, True]
+    assert [masks.mask(n, "new", SHAPE)[0, 0] for n in range(3)] == [True, False, True]
 
 
 def test_find_masks_in_the_layout_of_mvtec(tmp_path):
@@ -86,8 +86,8 @@ def test_find_masks_in_the_layout_of_mvtec(tmp_path):
         write(tmp_path / "ground_truth" / "broken" / f"{name}_mask.png", KNOWN)
     clips = open_clips(tmp_path / "test")
     broken, good = find_masks(clips, tmp_path / "ground_truth")
-    np.testing.assert_array_equal(broken.of(1, "broken", SHAPE), KNOWN)
-    assert not good.of(1, "good", SHAPE).any()
+    np.testing.assert_array_equal(broken.mask(1, "broken", SHAPE), KNOWN)
+    assert not good.mask(1, "good", SHAPE).any()
 
 
 def test_find_masks_uses_unescaped_folder_names(tmp_path):
@@ -96,8 +96,8 @@ def test_find_masks_uses_unescaped_folder_names(tmp_path):
         write_image(tmp_path / "new" / name / "a.png")
     write(tmp_path / "masks" / hidden / "a.png", KNOWN)
     one, two = find_masks(open_clips(tmp_path / "new"), tmp_path / "masks")
-    assert not one.of(0, "one", SHAPE).any()
-    np.testing.assert_array_equal(two.of(0, "two", SHAPE), KNOWN)
+    assert not one.mask(0, "one", SHAPE).any()
+    np.testing.assert_array_equal(two.mask(0, "two", SHAPE), KNOWN)
 
 
 def test_find_masks_refuses_masks_of_no_clip(tmp_path):
@@ -117,7 +117,7 @@ def test_find_masks_in_order_for_equal_stems(tmp_path):
     write(tmp_path / "masks" / "a.bmp", KNOWN)
     write(tmp_path / "masks" / "a.png", ~KNOWN)
     (masks,) = find_masks(open_clips(tmp_path / "new"), tmp_path / "masks")
-    assert [masks.of(number, "new", SHAPE)[0, 0] for number in range(2)] == [False, True]
+    assert [masks.mask(number, "new", SHAPE)[0, 0] for number in range(2)] == [False, True]
 
 
 def too_few(folder: Path) -> None:
@@ -180,7 +180,7 @@ def test_masks_keep_thin_regions_when_scaled(tmp_path):
     for row in range(0, 96, 5):
         mask = np.zeros((96, 128), np.uint8)
         mask[row : row + 2] = 255
-        found = Masks([write(tmp_path / f"{row}.png", mask)], SHAPE).of(0, "clip", SHAPE)
+        found = Masks([write(tmp_path / f"{row}.png", mask)], SHAPE).mask(0, "clip", SHAPE)
         assert found[row // 4].all()
         assert found.any(1).sum() <= 2
 
@@ -188,9 +188,9 @@ def test_masks_keep_thin_regions_when_scaled(tmp_path):
 def test_masks_refuse_frames_of_another_size(tmp_path):
     masks = Masks([write(tmp_path / "a.png", KNOWN)])
     with pytest.raises(NearfarError, match=r"'cam' has frame 0 of shape \(8, 8\)"):
-        masks.of(0, "cam", (8, 8))
+        masks.mask(0, "cam", (8, 8))
     with pytest.raises(NearfarError, match="frame 1"):
-        masks.of(1, "cam", SHAPE)
+        masks.mask(1, "cam", SHAPE)
 
 
 def volume(masks: list[np.ndarray]) -> dict[str, np.ndarray]:
@@ -212,11 +212,11 @@ def test_masks_in_the_layout_of_avenue(tmp_path):
         savemat(labels / f"{clip.name}_label.mat", volume(masks))
     found = find_masks(open_clips(tmp_path / "videos"), labels)
     for number in range(3):
-        np.testing.assert_array_equal(found[1].of(number, "2", (16, 24)), masks[number])
+        np.testing.assert_array_equal(found[1].mask(number, "2", (16, 24)), masks[number])
     halved = find_masks(open_clips(tmp_path / "videos", size=(8, 12)), labels, (8, 12))
-    assert halved[0].of(1, "1", (8, 12)).sum() == 2 * 3
+    assert halved[0].mask(1, "1", (8, 12)).sum() == 2 * 3
     with pytest.raises(NearfarError, match="4 frames and 3 masks|frame 3 of shape"):
-        found[0].of(3, "1", (16, 24))
+        found[0].mask(3, "1", (16, 24))
     with pytest.raises(NearfarError, match="2 frames and 3 masks"):
         found[0].check_end(1, "1")
 
@@ -230,7 +230,7 @@ def test_other_files_beside_masks_are_no_masks(tmp_path):
     (masks / "README.txt").write_text("notes")
     (masks / "good").write_text("no folder")
     normal = find_masks(open_clips(tmp_path / "videos"), masks)[1]
-    assert not normal.of(0, "good", (16, 24)).any()
+    assert not normal.mask(0, "good", (16, 24)).any()
     (masks / "1" / "0.png").unlink()
     (masks / "1").rmdir()
     with pytest.raises(NearfarError, match="holds no masks"):

@@ -13,12 +13,12 @@ from torchmetrics.functional.classification import binary_auroc
 from nearfar.anomaly import (
     PixelCurve,
     RegionCurve,
-    area_under_curve,
     average_precision,
     equal_error_rate,
     f1_score,
-    macro,
+    macro_average,
     overlap_score,
+    roc_auc,
 )
 from nearfar.errors import NearfarError
 
@@ -67,24 +67,24 @@ def test_equal_error_rate_is_invariant_to_increasing_maps(pairs):
 def test_area_under_curve_equals_torchmetrics(pairs):
     labels, scores = unzip(pairs)
     theirs = binary_auroc(torch.tensor(scores / 100 + 0.5), torch.tensor(labels).int())
-    assert area_under_curve(labels, scores) == pytest.approx(float(theirs), abs=1e-6)
+    assert roc_auc(labels, scores) == pytest.approx(float(theirs), abs=1e-6)
 
 
 def test_metrics_of_one_kind_are_none():
     ones, scores = np.ones(3, bool), np.arange(3.0)
-    assert area_under_curve(ones, scores) is None
+    assert roc_auc(ones, scores) is None
     assert equal_error_rate(~ones, scores) is None
     both = {"a": (ones, scores), "b": (np.array([0, 1], bool), np.array([0.0, 1.0]))}
-    found = macro(area_under_curve, both)
+    found = macro_average(roc_auc, both)
     assert found.undefined == ["a"]
     assert found.mean == 1.0
-    assert macro(equal_error_rate, both).mean == 0.0
-    assert macro(area_under_curve, {"a": (ones, scores)}).mean is None
+    assert macro_average(equal_error_rate, both).mean == 0.0
+    assert macro_average(roc_auc, {"a": (ones, scores)}).mean is None
 
 
 def test_metrics_refuse_nan_and_other_shapes():
     with pytest.raises(NearfarError, match="NaN"):
-        area_under_curve(np.array([True, False]), np.array([0.0, np.nan]))
+        roc_auc(np.array([True, False]), np.array([0.0, np.nan]))
     with pytest.raises(NearfarError, match="shape"):
         equal_error_rate(np.array([True]), np.arange(2.0))
 
@@ -99,14 +99,14 @@ def test_pixel_curve_equals_scikit_learn():
         heats.append(heat.ravel())
         masks.append(mask.ravel())
     labels, scores = np.concatenate(masks), np.concatenate(heats)
-    assert curve.area() == pytest.approx(roc_auc_score(labels, scores), abs=1e-4)
+    assert curve.auc() == pytest.approx(roc_auc_score(labels, scores), abs=1e-4)
     assert curve.equal_error_rate() == pytest.approx(equal_error_rate(labels, scores), abs=2e-3)
 
 
 def test_pixel_curve_of_one_kind_is_none():
     curve = PixelCurve()
     curve.add(np.zeros((2, 2)), np.zeros((2, 2), bool))
-    assert curve.area() is None
+    assert curve.auc() is None
     with pytest.raises(NearfarError, match="the same"):
         curve.add(np.zeros((2, 2)), np.zeros((2, 3), bool))
 
@@ -115,14 +115,14 @@ def test_overlap_score_needs_forty_percent_of_the_pixels():
     heat = np.arange(10.0).reshape(2, 5)
     mask = np.ones((2, 5), bool)
     assert overlap_score(heat, mask) == 6  # at 6, four of ten pixels are found
-    assert overlap_score(heat, mask, share=0.41) == 5
+    assert overlap_score(heat, mask, min_overlap=0.41) == 5
     assert overlap_score(heat, ~mask) == 9
 
 
 def region_area(heat, mask):
     curve = RegionCurve()
     curve.add(heat, mask)
-    return curve.area()
+    return curve.auc()
 
 
 def test_region_curve_counts_regions_alike():

@@ -41,13 +41,13 @@ def test_windows_do_not_reach_across_gaps():
 def test_grid_covers_every_pixel_and_cuts_at_its_positions(size, patch, stride):
     grid = Grid(size, patch, stride)
     frames = GENERATOR.integers(0, 256, (2, *size), dtype=np.uint8)
-    cut = grid.cut(frames)
+    cut = grid.extract(frames)
     covered = np.zeros(size, bool)
     for number, (top, left) in enumerate(itertools.product(grid.tops, grid.lefts)):
         here = np.s_[:, top : top + patch, left : left + patch]
         covered[here[1:]] = True
         np.testing.assert_array_equal(cut[number], frames[here])
-        np.testing.assert_array_equal(grid.cut(frames, np.array([number]))[0], frames[here])
+        np.testing.assert_array_equal(grid.extract(frames, np.array([number]))[0], frames[here])
     assert covered.all()
     means = cut[:, 0].mean((1, 2)).reshape(grid.shape)
     np.testing.assert_allclose(grid.means(frames[0].astype(np.float32)), means, rtol=1e-5)
@@ -56,7 +56,7 @@ def test_grid_covers_every_pixel_and_cuts_at_its_positions(size, patch, stride):
 def test_grid_spread_gives_pixels_the_score_of_their_patch():
     grid = Grid((60, 90), 30, 30)
     scores = np.arange(6, dtype=np.float32).reshape(2, 3)
-    np.testing.assert_array_equal(grid.spread(scores), np.kron(scores, np.ones((30, 30))))
+    np.testing.assert_array_equal(grid.upsample(scores), np.kron(scores, np.ones((30, 30))))
 
 
 def test_gather_patches_returns_all_or_a_fair_sample():

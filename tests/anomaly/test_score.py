@@ -135,13 +135,13 @@ def test_score_clips_shortens_long_names(fitted, tmp_path):
     pytest.importorskip("av")
     clips = [
         clip
-        for ending in "ab"
-        for clip in open_clips(write_clip(tmp_path / ("映" * 84 + ending), scene(1, 5)))
+        for extension in "ab"
+        for clip in open_clips(write_clip(tmp_path / ("映" * 84 + extension), scene(1, 5)))
     ]
     assert score_clips(read_detector(fitted), clips, tmp_path / "out").frames == 10
-    for folder, ending in (("worst", ".png"), ("heat", ".mp4")):
+    for folder, extension in (("worst", ".png"), ("heat", ".mp4")):
         pictures = list((tmp_path / "out" / folder).iterdir())
-        assert [picture.suffix for picture in pictures] == [ending] * 2
+        assert [picture.suffix for picture in pictures] == [extension] * 2
 
 
 def test_score_clips_checks_clips_and_video_library_first(fitted, normal, tmp_path, monkeypatch):

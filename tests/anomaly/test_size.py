@@ -42,14 +42,14 @@ def test_block_on_the_end_of_a_long_tile_changes_the_score(tmp_path, box):
     assert block > 1.2 * plain
 
 
-@pytest.mark.parametrize("ending", ["png", "jpg"])
+@pytest.mark.parametrize("extension", ["png", "jpg"])
 @pytest.mark.parametrize("size", [(64, 64), (206, 578), (32, 289), (50, 20)])
-def test_scaled_image_shows_all_four_corners(tmp_path, ending, size):
+def test_scaled_image_shows_all_four_corners(tmp_path, extension, size):
     image = Image.new("L", (289, 103), 100)
     for box in ((0, 0, 20, 20), (269, 0, 289, 20), (0, 83, 20, 103), (269, 83, 289, 103)):
         image.paste(255, box)
-    image.save(tmp_path / f"a.{ending}")
-    (clip,) = open_clips(tmp_path / f"a.{ending}", size=size)
+    image.save(tmp_path / f"a.{extension}")
+    (clip,) = open_clips(tmp_path / f"a.{extension}", size=size)
     (frame,) = clip
     assert frame.pixels.shape == size
     assert min(frame.pixels[place] for place in ((0, 0), (0, -1), (-1, 0), (-1, -1))) > 190
@@ -63,7 +63,7 @@ def test_masks_follow_their_images(tmp_path):
     Image.fromarray(mask).save(tmp_path / "masks" / "a.png")
     tile(0).save(tmp_path / "new" / "a.png")
     (masks,) = find_masks(open_clips(tmp_path / "new", size=64), tmp_path / "masks", 64)
-    found = masks.of(0, "new", (64, 64))
+    found = masks.mask(0, "new", (64, 64))
     assert found[:, 62:].all()
     assert not found[:, :62].any()
 
@@ -91,14 +91,14 @@ def test_turned_image_and_mask_stay_together(tmp_path):
     clips = open_clips(tmp_path / "new")
     (masks,) = find_masks(clips, tmp_path / "masks")
     (frame,) = clips[0]
-    assert masks.of(0, "new", frame.pixels.shape)[:, -10:].all()
+    assert masks.mask(0, "new", frame.pixels.shape)[:, -10:].all()
 
 
 def test_masks_of_floats_and_signed_numbers(tmp_path):
     values = np.zeros((8, 8), np.float32)
     values[2, 2] = 0.5
     Image.fromarray(values).save(tmp_path / "a.tif")
-    assert Masks([tmp_path / "a.tif"]).of(0, "a", (8, 8)).sum() == 1
+    assert Masks([tmp_path / "a.tif"]).mask(0, "a", (8, 8)).sum() == 1
     for bad, words in ((np.nan, "NaN"), (-1, "negative")):
         values[3, 3] = bad
         Image.fromarray(values).save(tmp_path / "a.tif")

@@ -1,4 +1,4 @@
-"""Threshold of normal scores: the share of false alarms that it states."""
+"""Threshold of normal scores: the fraction of false alarms that it states."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from nearfar.anomaly import find_threshold
 
 
 @pytest.mark.parametrize(
-    ("normal", "share", "above"), [(9, 0.05, 0), (19, 0.05, 0), (39, 0.05, 1), (40, 0.01, 0)]
+    ("normal", "false_alarms", "above"), [(9, 0.05, 0), (19, 0.05, 0), (39, 0.05, 1), (40, 0.01, 0)]
 )
-def test_counted_threshold_keeps_the_expected_share(normal, share, above):
+def test_counted_threshold_keeps_the_expected_fraction(normal, false_alarms, above):
     scores = np.random.default_rng(0).permutation(normal)
-    threshold, expected = find_threshold(scores, share, independent=False)
+    threshold, expected = find_threshold(scores, false_alarms, independent=False)
     assert (scores > threshold).sum() == above
     assert expected == (above + 1) / (normal + 1)
 
 
 @pytest.mark.parametrize("normal", [10, 16, 40, 100, 1000])
-@pytest.mark.parametrize("share", [0.01, 0.05])
-def test_share_of_false_alarms_is_as_stated_for_any_number_of_photographs(normal, share):
+@pytest.mark.parametrize("false_alarms", [0.01, 0.05])
+def test_fraction_of_false_alarms_is_as_stated_for_any_number_of_photographs(normal, false_alarms):
     generator = np.random.default_rng(0)
     alarms = []
     for _ in range(300):
         scores = generator.lognormal(3, 0.2, normal)
-        threshold, expected = find_threshold(scores, share, independent=True)
-        assert expected <= share
+        threshold, expected = find_threshold(scores, false_alarms, independent=True)
+        assert expected <= false_alarms
         alarms.append((generator.lognormal(3, 0.2, 2000) > threshold).mean())
-    assert 0.6 * share < np.mean(alarms) < 1.3 * share
+    assert 0.6 * false_alarms < np.mean(alarms) < 1.3 * false_alarms
 
 
 def test_threshold_of_few_photographs_does_not_hang_on_one():

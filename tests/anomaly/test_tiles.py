@@ -13,7 +13,7 @@ SIZES = [(103, 289), (289, 103), (150, 150), (32, 1000), (225, 224), (1500, 900)
 
 def brightness(tiling: Tiling, image: np.ndarray) -> np.ndarray:
     return tiling.stitch(
-        torch.nn.functional.avg_pool2d(tiles.mean(1), CELL) for tiles in tiling.cut(image)
+        torch.nn.functional.avg_pool2d(tiles.mean(1), CELL) for tiles in tiling.extract(image)
     )
 
 

@@ -144,12 +144,12 @@ def test_cut_video_that_is_damaged_as_well_is_reported(tmp_path):
     assert clip.skipped
 
 
-@pytest.mark.parametrize("ending", ["mkv", "mp4", "ts", "wmv", "MTS", "flv", "unknown"])
-def test_sound_video_of_any_format_gives_no_line(tmp_path, ending):
+@pytest.mark.parametrize("extension", ["mkv", "mp4", "ts", "wmv", "MTS", "flv", "unknown"])
+def test_sound_video_of_any_format_gives_no_line(tmp_path, extension):
     names = {"MTS": "mpegts", "unknown": "matroska"}
-    path = tmp_path / f"a.{ending}"
-    codec = {"wmv": "wmv2", "flv": "flv1"}.get(ending, "libx264")
-    with av.open(str(path), "w", format=names.get(ending)) as out:
+    path = tmp_path / f"a.{extension}"
+    codec = {"wmv": "wmv2", "flv": "flv1"}.get(extension, "libx264")
+    with av.open(str(path), "w", format=names.get(extension)) as out:
         stream = out.add_stream(codec, rate=25)
         stream.height, stream.width, stream.pix_fmt = *SHAPE, "yuv420p"
         for pixels in moving():
@@ -211,10 +211,10 @@ def test_avi_with_reordered_frames_loses_none(tmp_path):
     assert np.abs(pixels - moving()).mean() < 3
 
 
-@pytest.mark.parametrize("ending", ["gif", "png", "webp", "avif"])
-def test_all_frames_of_an_animated_image_are_used(tmp_path, ending):
+@pytest.mark.parametrize("extension", ["gif", "png", "webp", "avif"])
+def test_all_frames_of_an_animated_image_are_used(tmp_path, extension):
     pages = [Image.fromarray(pixels) for pixels in moving(5)]
-    path = tmp_path / f"a.{ending}"
+    path = tmp_path / f"a.{extension}"
     pages[0].save(path, save_all=True, append_images=pages[1:], duration=40)
     clip, frames, pixels = read(path)
     assert [frame.time for frame in frames] == pytest.approx([0, 0.04, 0.08, 0.12, 0.16])

@@ -167,7 +167,7 @@ def test_report(trained, folder, tmp_path):
     assert page.count("<img") >= 4
     assert "linear SVM" in page
     assert "5-NN accuracy on 250 labeled images: " in page
-    assert "In both maps, colors are classes, whose separation means much." in page
+    assert "In both maps, colors are classes, so the separation of colors is meaningful." in page
 
 
 def test_report_without_labels(trained, digits, tmp_path):
@@ -177,9 +177,9 @@ def test_report_without_labels(trained, digits, tmp_path):
     page = (tmp_path / "report" / "report.html").read_text()
     log = [json.loads(line) for line in (trained / "log.jsonl").read_text().splitlines()]
     first, last = (f"{line['effective_rank']:.1f}" for line in (log[0], log[-1]))
-    assert "Without classes, nothing tells whether the embeddings are better" in page
-    assert f"from {first} to {last} of at most 12" in page
-    assert "In both maps, colors are clusters of the embeddings of NRE, which explains" in page
+    assert "Without labels, it is unknown whether training improved the embeddings" in page
+    assert f"from {first} to {last} (maximum 12" in page
+    assert "In both maps, colors are clusters of the embeddings of NRE, which are therefore" in page
 
 
 def test_all_maps_of_a_report_have_the_same_clusters(digits):
@@ -222,9 +222,9 @@ def test_a_run_with_a_report_can_be_replaced_and_one_with_a_note_not(folder, tmp
 def test_long_names_of_images_are_cut(folder, trained, tmp_path):
     images = tmp_path / "images"
     images.mkdir()
-    for ending in "ab":
+    for extension in "ab":
         source = next(folder.rglob("*.png"))
-        (images / ("画" * 83 + ending + ".png")).write_bytes(source.read_bytes())
+        (images / ("画" * 83 + extension + ".png")).write_bytes(source.read_bytes())
     assert run("reconstruct", trained, images, "--out", tmp_path / "out") == 0
     assert len(list((tmp_path / "out").glob("*.png"))) == 2
 

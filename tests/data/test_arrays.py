@@ -231,13 +231,15 @@ def test_open_images_refuses_unusable_npz(tmp_path: Path, monkeypatch: pytest.Mo
         open_images(path)
 
 
-@pytest.mark.parametrize("ending", ["npy", "npz"])
+@pytest.mark.parametrize("extension", ["npy", "npz"])
 @pytest.mark.parametrize("keep", [0, 1, 5, 60, 200, -30, -1])
-def test_open_images_refuses_truncated_array_files(tmp_path: Path, ending: str, keep: int) -> None:
-    path = tmp_path / f"x.{ending}"
-    np.save(path, BYTES) if ending == "npy" else np.savez_compressed(path, x=BYTES)
+def test_open_images_refuses_truncated_array_files(
+    tmp_path: Path, extension: str, keep: int
+) -> None:
+    path = tmp_path / f"x.{extension}"
+    np.save(path, BYTES) if extension == "npy" else np.savez_compressed(path, x=BYTES)
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(NearfarError, match=rf"x\.{ending}' cannot be read \(") as raised:
+    with pytest.raises(NearfarError, match=rf"x\.{extension}' cannot be read \(") as raised:
         open_images(path)
     assert str(raised.value).isprintable()
 

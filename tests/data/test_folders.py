@@ -171,12 +171,12 @@ def test_transparent_pixels_are_white(tmp_path: Path, mode: str) -> None:
     assert tuple(pixels[5, 3]) == (RED if mode != "LA" else (76, 76, 76))
 
 
-@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "tif"])
+@pytest.mark.parametrize("extension", ["jpg", "png", "webp", "tif"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_honored(tmp_path: Path, orientation: int, ending: str) -> None:
+def test_exif_orientation_is_honored(tmp_path: Path, orientation: int, extension: str) -> None:
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
-    path = tmp_path / f"x.{ending}"
+    path = tmp_path / f"x.{extension}"
     picture(40, 60).save(path, exif=exif, quality=100)
     with Image.open(path) as opened:
         expected = np.asarray(ImageOps.exif_transpose(opened))
@@ -236,11 +236,11 @@ def marked(kind: str) -> Image.Image:
         image = Image.fromarray(MARKED.astype(np.uint8)).convert("P")
         image.putpalette([0, 0, 0, 0, 0, 128])
         return image
-    ground, drawn = {
+    background, drawn = {
         "red": ((0, 0, 0, 255), (255, 0, 0, 255)),
         "white on transparent": ((255, 255, 255, 0), (255, 255, 255, 255)),
     }[kind]
-    return Image.fromarray(np.where(MARKED[..., None], drawn, ground).astype(np.uint8))
+    return Image.fromarray(np.where(MARKED[..., None], drawn, background).astype(np.uint8))
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,15 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.utils.data import get_worker_info
 
-from nearfar.data import ArrayImages, FolderImages, Images, arrays, in_order, load, open_images
+from nearfar.data import (
+    ArrayImages,
+    FolderImages,
+    Images,
+    arrays,
+    load_batches,
+    open_images,
+    sequential_batches,
+)
 from nearfar.errors import NearfarError
 
 COUNT = 23
@@ -46,7 +54,7 @@ def on_disk(tmp_path: Path, kept: Images, monkeypatch: pytest.MonkeyPatch) -> Im
 
 @given(count=st.integers(0, 300), batch_size=st.integers(1, 100))
 def test_in_order_covers_every_image_once(count: int, batch_size: int) -> None:
-    batches = in_order(range(7, 7 + count), batch_size)
+    batches = sequential_batches(range(7, 7 + count), batch_size)
     assert [number for batch in batches for number in batch] == list(range(7, 7 + count))
     assert all(len(batch) == batch_size for batch in batches[:-1])
 
@@ -54,7 +62,7 @@ def test_in_order_covers_every_image_once(count: int, batch_size: int) -> None:
 @pytest.mark.parametrize("kind", [list, np.array, torch.tensor, tuple])
 def test_load_yields_batches_with_their_numbers(kept: Images, kind: type) -> None:
     batches = [kind([3, 1, 22]), kind([0])]
-    loader = load(kept, batches)
+    loader = load_batches(kept, batches)
     assert loader.num_workers == 0
     assert len(loader) == 2
     for _ in range(2):
@@ -74,7 +82,7 @@ def test_load_reads_no_image_of_pairs_twice(kept: Images, monkeypatch: pytest.Mo
         return ArrayImages.batch(kept, indices)  # type: ignore[arg-type]
 
     monkeypatch.setattr(kept, "batch", spy)
-    ((rows, pixels),) = load(kept, [pairs])
+    ((rows, pixels),) = load_batches(kept, [pairs])
     assert torch.equal(rows, pairs)
     torch.testing.assert_close(pixels, expected)
     assert sorted(read) == [0, 1, 3, 22]
@@ -82,7 +90,7 @@ def test_load_reads_no_image_of_pairs_twice(kept: Images, monkeypatch: pytest.Mo
 
 def test_workers_read_what_this_process_reads(kept: Images, on_disk: Images) -> None:
     assert not on_disk.in_memory
-    loader = load(on_disk, in_order(range(COUNT), 5))
+    loader = load_batches(on_disk, sequential_batches(range(COUNT), 5))
     assert loader.num_workers > 0
     for _ in range(2):
         pixels = torch.cat([batch for _, batch in loader])
@@ -97,12 +105,12 @@ def test_this_process_decodes_in_threads_and_a_worker_does_not(
 
     images = FolderImages(tmp_path, read=read)
     assert not images.batch(range(COUNT)).any()
-    for _, pixels in load(images, [range(COUNT)], workers=1):
+    for _, pixels in load_batches(images, [range(COUNT)], workers=1):
         assert pixels.all()
 
 
 def test_workers_can_be_spawned(kept: Images, on_disk: Images) -> None:
-    loader = load(on_disk, in_order(range(COUNT), 10), workers=1)
+    loader = load_batches(on_disk, sequential_batches(range(COUNT), 10), workers=1)
     loader.multiprocessing_context = "spawn"
     pixels = torch.cat([batch for _, batch in loader])
     torch.testing.assert_close(pixels, kept.batch(range(COUNT)))
@@ -111,7 +119,7 @@ def test_workers_can_be_spawned(kept: Images, on_disk: Images) -> None:
 @pytest.mark.parametrize("workers", [0, 1])
 def test_load_raises_errors_of_one_line(on_disk: Images, tmp_path: Path, workers: int) -> None:
     (tmp_path / "07.png").unlink()
-    loader = load(on_disk, in_order(range(COUNT), 5), workers=workers)
+    loader = load_batches(on_disk, sequential_batches(range(COUNT), 5), workers=workers)
     with pytest.raises(NearfarError, match=r"07\.png' can no longer be read") as raised:
         list(loader)
     assert "\n" not in str(raised.value)
@@ -119,14 +127,14 @@ def test_load_raises_errors_of_one_line(on_disk: Images, tmp_path: Path, workers
 
 def test_load_leaves_global_random_numbers_alone(kept: Images) -> None:
     before = torch.get_rng_state()
-    list(load(kept, in_order(range(COUNT), 5)))
+    list(load_batches(kept, sequential_batches(range(COUNT), 5)))
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_signals_to_the_group_do_not_reach_the_workers(kept):
     """Ctrl-C in a terminal: training needs its images until the present step is done."""
     before = multiprocessing.active_children()
-    loader = load(kept, [range(10), range(10, 20)], workers=2)
+    loader = load_batches(kept, [range(10), range(10, 20)], workers=2)
     assert len(list(loader)) == 2, "both have begun to work"
     workers = [child for child in multiprocessing.active_children() if child not in before]
     assert len(workers) == 2
@@ -154,7 +162,9 @@ def die() -> None:
 
 @pytest.mark.parametrize("at", [0, 22])
 def test_load_ends_with_one_line_when_a_worker_is_killed(kept: Images, at: int) -> None:
-    loader = load(Reading(kept.batch(range(COUNT)), at, die), in_order(range(COUNT), 2), workers=2)
+    loader = load_batches(
+        Reading(kept.batch(range(COUNT)), at, die), sequential_batches(range(COUNT), 2), workers=2
+    )
     with pytest.raises(NearfarError, match=r"died \(signal 9\), .*smaller batches") as raised:
         list(loader)
     assert "\n" not in str(raised.value)
@@ -162,7 +172,9 @@ def test_load_ends_with_one_line_when_a_worker_is_killed(kept: Images, at: int) 
 
 def test_killed_workers_raise_where_batches_are_awaited(kept: Images) -> None:
     """torch raises in a signal handler: anywhere in the program."""
-    loader = load(Reading(kept.batch(range(COUNT)), 22, die), in_order(range(COUNT), 6), workers=1)
+    loader = load_batches(
+        Reading(kept.batch(range(COUNT)), 22, die), sequential_batches(range(COUNT), 6), workers=1
+    )
     batches = iter(loader)
     next(batches)
     until = time.monotonic() + 1
@@ -176,7 +188,7 @@ def test_closed_iteration_leaves_no_worker_behind(kept: Images) -> None:
     """A stopped worker would not even end at SIGTERM."""
     before = multiprocessing.active_children()
     images = Reading(kept.batch(range(COUNT)), 22, lambda: os.kill(os.getpid(), signal.SIGSTOP))
-    batches = iter(load(images, in_order(range(COUNT), 12), workers=2))
+    batches = iter(load_batches(images, sequential_batches(range(COUNT), 12), workers=2))
     next(batches)
     time.sleep(0.2)
     began = time.monotonic()
@@ -193,29 +205,34 @@ def test_load_names_shared_memory_that_is_full(
         raise OSError(errno.ENOSPC, "no room")
 
     monkeypatch.setattr(os, "memfd_create", full)
-    pixels = torch.cat([batch for _, batch in load(on_disk, in_order(range(COUNT), 5), workers=1)])
+    pixels = torch.cat(
+        [
+            batch
+            for _, batch in load_batches(on_disk, sequential_batches(range(COUNT), 5), workers=1)
+        ]
+    )
     torch.testing.assert_close(pixels, kept.batch(range(COUNT)))
     monkeypatch.setattr(torch.Tensor, "share_memory_", full)
     with pytest.raises(
         NearfarError, match=r"no room .* in /dev/shm: use smaller batches"
     ) as raised:
-        list(load(on_disk, in_order(range(COUNT), 5), workers=1))
+        list(load_batches(on_disk, sequential_batches(range(COUNT), 5), workers=1))
     assert "\n" not in str(raised.value)
 
 
 def test_load_raises_one_line_if_memory_runs_out(kept: Images) -> None:
     images = Reading(kept.batch(range(COUNT)), 0, lambda: torch.empty(2**60))
     with pytest.raises(NearfarError, match="no memory to read a batch of 5 images") as raised:
-        list(load(images, in_order(range(COUNT), 5), workers=1))
+        list(load_batches(images, sequential_batches(range(COUNT), 5), workers=1))
     assert "\n" not in str(raised.value)
 
 
 LARGE = """
 import sys, numpy as np, torch
-from nearfar.data import arrays, in_order, load, open_images
+from nearfar.data import arrays, sequential_batches, load_batches, open_images
 arrays.IN_MEMORY_BYTES = 0
 images = open_images(sys.argv[1], size=512, channels=3)
-loader = load(images, in_order(range(len(images)), 4), workers=2)
+loader = load_batches(images, sequential_batches(range(len(images)), 4), workers=2)
 for _ in range(2):
     print(sum(len(rows) for rows, _ in loader), loader.num_workers)
 """

@@ -170,15 +170,15 @@ def transfer_names() -> dict[str, Any]:
 def anomaly_names() -> dict[str, Any]:
     from nearfar.anomaly import open_clips
 
-    ground = np.random.default_rng(0).integers(40, 60, (48, 64), dtype=np.uint8)
+    background = np.random.default_rng(0).integers(40, 60, (48, 64), dtype=np.uint8)
     for clip in range(4):
         folder = Path(f"UCSDped2/Train/{clip}")
         folder.mkdir(parents=True)
         for number in range(12):
-            frame = ground.copy()
+            frame = background.copy()
             frame[18:30, 4 + 2 * number : 12 + 2 * number] = 220
             Image.fromarray(frame).save(folder / f"{number:02}.png")
-    return {"camera": [ground] * 12, "clips": open_clips("UCSDped2/Train")}
+    return {"camera": [background] * 12, "clips": open_clips("UCSDped2/Train")}
 
 
 def elsewhere_names() -> dict[str, Any]:

@@ -11,7 +11,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 
 from nearfar.config import DEFAULT_ENCODER
-from nearfar.data import Subset, hold_out, open_images
+from nearfar.data import Subset, open_images, stratified_split
 from nearfar.evaluation import scores
 from nearfar.experiments.metrics import task_on
 from nearfar.models import pretrained_encoder
@@ -41,7 +41,7 @@ def test_rows_with_and_without_training(root: Path, tmp_path: Path) -> None:
 
     images = open_images(root / "flowers", size=32, channels=3)
     some = Subset(images, np.arange(0, 240, 4))
-    train, test = (Subset(some, rows) for rows in hold_out(some, 0))
+    train, test = (Subset(some, rows) for rows in stratified_split(some, 0))
     task = task_on(pretrained_encoder(DEFAULT_ENCODER), train, test, 0)
     assert summary["pretrained"]["linear_svm"]["mean"] == pytest.approx(
         scores.linear_svm(task).mean

@@ -37,7 +37,7 @@ def test_rows_are_cropped_with_their_masks(root):
     (whole,) = open_clips(root / FOLDER / "Test")
     for frame, of_whole in zip(cropped, whole, strict=True):
         np.testing.assert_array_equal(frame.pixels, of_whole.pixels[15:55])
-    masks = [cropped.of(number, cropped.name, (40, WIDTH)) for number in range(6)]
+    masks = [cropped.mask(number, cropped.name, (40, WIDTH)) for number in range(6)]
     assert [mask.any() for mask in masks] == [False, False, False, True, True, True]
     assert masks[4].sum() == 5 * WIDTH
     assert masks[4][5:10].all()

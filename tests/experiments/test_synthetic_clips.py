@@ -15,7 +15,7 @@ from nearfar.experiments.synthetic_clips import (
     CONTRAST,
     HEIGHTS,
     LEVEL,
-    PACES,
+    SPEEDS,
     SWING,
     WIDTHS,
     StagedClip,
@@ -63,14 +63,14 @@ def test_what_changes_is_what_is_known(scene, pictures, seed):
 @given(seed=st.integers(0, 10**6))
 def test_things_come_in_at_one_side_and_leave_at_the_other(scene, pictures, seed):
     staged = stage([scene], pictures, 2, seed)[seed % 2]
-    longest = range(FRAMES + round((SHAPE[1] + 2 * WIDTHS[1]) / PACES[0]))
+    longest = range(FRAMES + round((SHAPE[1] + 2 * WIDTHS[1]) / SPEEDS[0]))
     masks = [staged.of(number, "", SHAPE) for number in longest]
     seen = np.flatnonzero([mask.any() for mask in masks])
     first, last = masks[seen[0]], masks[seen[-1]]
     assert FRAMES // 4 <= seen[0] < FRAMES // 2 + 5
-    if staged.way.pace < 0:
+    if staged.trajectory.pace < 0:
         first, last = first[:, ::-1], last[:, ::-1]
-    reach = round(PACES[1]) + 4
+    reach = round(SPEEDS[1]) + 4
     assert np.nonzero(first)[1].max() < reach
     assert np.nonzero(last)[1].min() >= SHAPE[1] - reach
 
@@ -80,9 +80,11 @@ def test_things_come_in_at_one_side_and_leave_at_the_other(scene, pictures, seed
 def test_what_glides_keeps_its_pace_and_what_sways_bobs(scene, pictures, seed):
     gliding, swaying = stage([scene], pictures, 2, seed)
     down, across = whole_way(gliding)
-    np.testing.assert_allclose(np.diff(across), gliding.way.pace, atol=1)
-    assert across[-1] - across[0] == pytest.approx(gliding.way.pace * (len(across) - 1), abs=1)
-    assert PACES[0] - 0.01 <= abs(gliding.way.pace) <= PACES[1] + 0.01
+    np.testing.assert_allclose(np.diff(across), gliding.trajectory.pace, atol=1)
+    assert across[-1] - across[0] == pytest.approx(
+        gliding.trajectory.pace * (len(across) - 1), abs=1
+    )
+    assert SPEEDS[0] - 0.01 <= abs(gliding.trajectory.pace) <= SPEEDS[1] + 0.01
     assert np.ptp(down) == 0
     down, _ = whole_way(swaying)
     assert np.ptp(down) == pytest.approx(2 * BOB, abs=0.2)
@@ -98,8 +100,8 @@ def whole_way(staged: StagedClip) -> np.ndarray:
 def test_each_clip_has_another_thing_in_each_round(scene, pictures):
     clips = stage([scene, scene], pictures, 3)
     assert [clip.name for clip in clips] == [f"frames-{n}" for n in (1, 1, 2, 2, 3, 3)]
-    assert len({clip.way for clip in clips}) == len(clips)
-    looks = {np.asarray(clip.thing.resize((8, 1))).tobytes() for clip in clips}
+    assert len({clip.trajectory for clip in clips}) == len(clips)
+    looks = {np.asarray(clip.picture.resize((8, 1))).tobytes() for clip in clips}
     assert len(looks) == len(clips)
 
 
@@ -111,7 +113,7 @@ def test_the_same_seed_stages_the_same(scene, pictures):
 
 def test_things_have_the_shades_of_people(scene, pictures):
     for clip in stage([scene], pictures, 8):
-        levels = np.asarray(clip.thing, np.float32)
+        levels = np.asarray(clip.picture, np.float32)
         assert abs(levels.mean() - LEVEL) < 15
         assert levels.std() < CONTRAST + 3
 
@@ -124,8 +126,8 @@ def test_gaps_stay_gaps(pictures):
     (staged,) = stage([clip], pictures, 1)
     numbers = [frame.number for frame in staged]
     assert numbers == [frame.number for frame in clip.frames]
-    assert staged.way.start in numbers[4:9]
-    steps = [number - staged.way.start for number in numbers]
+    assert staged.trajectory.start in numbers[4:9]
+    steps = [number - staged.trajectory.start for number in numbers]
     abnormal = [staged.of(number, "", SHAPE).any() for number in numbers]
     assert not any(abnormal[: steps.index(0) + 1])
     assert abnormal[-1]

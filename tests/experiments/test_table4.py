@@ -99,8 +99,8 @@ def test_each_fold_holds_out_other_clips():
     staged = [clip for split in splits for clip in split.test]
     assert {clip.clip for clip in staged} == set(normal)
     assert len(staged) == 2 * len(normal)
-    assert len({clip.way for clip in staged}) == len(staged)
-    seen = [np.asarray(clip.thing.resize((1, 7)), int)[:, 0] for clip in staged]
+    assert len({clip.trajectory for clip in staged}) == len(staged)
+    seen = [np.asarray(clip.picture.resize((1, 7)), int)[:, 0] for clip in staged]
     assert len({tuple(shades > shades[:2].mean()) for shades in seen}) == len(staged)
 
 

@@ -103,7 +103,7 @@ def test_gray_and_color_images_fit_any_number_of_input_channels():
     encoder = backbone("timm:resnet18", 32, embedding_size=512).encoder
     gray = torch.rand(2, 1, 32, 32)
     torch.testing.assert_close(encoder(gray), encoder(gray.expand(-1, 3, -1, -1)))
-    encoder.mean, encoder.deviation = encoder.mean[:1], encoder.deviation[:1]
+    encoder.mean, encoder.std = encoder.mean[:1], encoder.std[:1]
     encoder.features.conv1 = nn.Conv2d(1, 64, 7, stride=2, padding=3)
     assert encoder(torch.rand(2, 3, 32, 32)).shape == (2, 512)
 

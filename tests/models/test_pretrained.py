@@ -17,7 +17,7 @@ from nearfar.errors import NearfarError
 from nearfar.models import (
     BackboneEncoder,
     build_network,
-    load_published,
+    load_pretrained,
     pretrained_encoder,
     timm_state_dict,
 )
@@ -63,13 +63,13 @@ def test_pretrained_encoder_finds_the_layers_of_alexnet(tmp_path):
 @pytest.mark.parametrize(
     "name", ["vit_tiny_patch16_224", "convnext_atto", "mobilenetv3_small_050", "resnet18"]
 )
-@pytest.mark.parametrize("ending", [".safetensors", ".pth"])
-def test_embeddings_are_those_of_timm(name, ending, tmp_path):
+@pytest.mark.parametrize("extension", [".safetensors", ".pth"])
+def test_embeddings_are_those_of_timm(name, extension, tmp_path):
     """The classifier is left out, as ``num_classes=0`` leaves it out."""
     torch.manual_seed(1)
     model = timm.create_model(name).eval()
-    path = tmp_path / f"weights{ending}"
-    if ending == ".pth":
+    path = tmp_path / f"weights{extension}"
+    if extension == ".pth":
         torch.save({"state_dict": model.state_dict(), "epoch": 3}, path)
     else:
         save_file(model.state_dict(), path)
@@ -114,7 +114,7 @@ def test_layer_for_another_length_stays_as_it_was(resnet):
     network = Backbone(name="timm:resnet18", embedding_size=8)
     encoder = build_network(network, (3, 64, 64)).encoder
     before = encoder.head[2].weight.clone()
-    load_published(encoder, resnet[1])
+    load_pretrained(encoder, resnet[1])
     assert torch.equal(encoder.head[2].weight, before)
     assert torch.equal(encoder.features.conv1.weight, resnet[0].conv1.weight)
 

@@ -139,7 +139,7 @@ for rows in bank_chunks(bank):
     bank[places] = embeddings[places % 1000]
 begun = peak_memory()
 finder = ClusteredFinder(1, 300).fit(bank, fit_similarity("cosine", bank))
-for places in finder.order().split(4096):
+for places in finder.query_order().split(4096):
     finder.search(bank[places], places)
 print((peak_memory() - begun) // 2**20)
 """

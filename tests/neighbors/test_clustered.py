@@ -37,11 +37,11 @@ def half_circle(rows: int) -> tuple[Tensor, Tensor]:
 def test_one_cluster_gives_the_exact_near_rows(rows, count, name, seed):
     bank = torch.randn(rows, 5, generator=torch.Generator().manual_seed(seed))
     count = min(count, rows - 1)
-    own = torch.arange(rows)
-    own[::2] = -1
+    query_rows = torch.arange(rows)
+    query_rows[::2] = -1
     similarity = fit_similarity(name, bank)
-    exact = ExactFinder(count).fit(bank, similarity).search(bank, own).near
-    near = ClusteredFinder(count, clusters=1).fit(bank, similarity).search(bank, own).near
+    exact = ExactFinder(count).fit(bank, similarity).search(bank, query_rows).near
+    near = ClusteredFinder(count, clusters=1).fit(bank, similarity).search(bank, query_rows).near
     torch.testing.assert_close(
         similarity(bank[:, None], bank[near]),
         similarity(bank[:, None], bank[exact]),
@@ -53,9 +53,9 @@ def test_one_cluster_gives_the_exact_near_rows(rows, count, name, seed):
 def test_near_rows_are_mostly_the_exact_ones_and_far_rows_are_far():
     bank, angles = half_circle(1000)
     similarity = fit_similarity("gaussian", bank)
-    own = torch.arange(1000)
-    found = ClusteredFinder(2, clusters=10).fit(bank, similarity).search(bank, own)
-    assert ((found.near - own[:, None]).abs() <= 4).all()
+    query_rows = torch.arange(1000)
+    found = ClusteredFinder(2, clusters=10).fit(bank, similarity).search(bank, query_rows)
+    assert ((found.near - query_rows[:, None]).abs() <= 4).all()
     assert (angles[found.far[:20]] > 130).all()
     assert (angles[found.far[-20:]] < 50).all()
 
@@ -77,19 +77,21 @@ def test_the_share_of_far_clusters_bounds_where_far_rows_come_from():
 def test_every_row_of_the_pool_is_drawn_sometimes():
     bank = torch.rand(30, 4, generator=torch.Generator().manual_seed(0))
     finder = ClusteredFinder(1, clusters=1).fit(bank, fit_similarity("cosine", bank))
-    own = torch.tensor([7])
-    drawn = torch.cat([finder.search(bank[own], own, draw).far for draw in range(600)]).flatten()
+    query_rows = torch.tensor([7])
+    drawn = torch.cat(
+        [finder.search(bank[query_rows], query_rows, draw).far for draw in range(600)]
+    ).flatten()
     counts = torch.bincount(drawn, minlength=30)
     assert counts[7] == 0
     assert (counts[torch.arange(30) != 7] > 4).all()
 
 
 def test_far_rows_change_with_the_draw_and_with_the_seed(bank):
-    own = torch.arange(len(bank))
+    query_rows = torch.arange(len(bank))
 
     def far(seed: int, draw: int) -> Tensor:
         finder = ClusteredFinder(1, clusters=1, seed=seed)
-        return finder.fit(bank, fit_similarity("cosine", bank)).search(bank, own, draw).far
+        return finder.fit(bank, fit_similarity("cosine", bank)).search(bank, query_rows, draw).far
 
     assert (far(0, 0) == far(0, 1)).float().mean() < 0.01
     assert (far(0, 0) == far(1, 0)).float().mean() < 0.01
@@ -97,9 +99,12 @@ def test_far_rows_change_with_the_draw_and_with_the_seed(bank):
 
 
 def test_the_clusters_change_with_the_seed(bank):
-    similarity, own = fit_similarity("cosine", bank), torch.arange(len(bank))
+    similarity, query_rows = fit_similarity("cosine", bank), torch.arange(len(bank))
     first, second = (
-        ClusteredFinder(1, clusters=60, seed=seed).fit(bank, similarity).search(bank, own).near
+        ClusteredFinder(1, clusters=60, seed=seed)
+        .fit(bank, similarity)
+        .search(bank, query_rows)
+        .near
         for seed in (0, 1)
     )
     assert not torch.equal(first, second)
@@ -107,20 +112,22 @@ def test_the_clusters_change_with_the_seed(bank):
 
 def test_far_rows_depend_on_the_own_row_not_on_the_query(bank):
     finder = ClusteredFinder(2, clusters=9).fit(bank, fit_similarity("cosine", bank))
-    own = torch.arange(100)
-    assert torch.equal(finder.search(bank[:100], own).far, finder.search(bank[100:200], own).far)
+    query_rows = torch.arange(100)
+    assert torch.equal(
+        finder.search(bank[:100], query_rows).far, finder.search(bank[100:200], query_rows).far
+    )
 
 
 def test_small_clusters_are_dissolved():
     generator = torch.Generator().manual_seed(0)
     crowd, strays = torch.randn(300, 3, generator=generator), torch.eye(3) * 1000
     bank = torch.cat([crowd, strays])
-    own = torch.arange(len(bank))
+    query_rows = torch.arange(len(bank))
     finder = ClusteredFinder(9, clusters=30).fit(bank, fit_similarity("gaussian", bank))
-    near, far = finder.search(bank, own)
+    near, far = finder.search(bank, query_rows)
     for rows in (near, far):
         assert (rows.sort(1).values.diff(dim=1) > 0).all()
-        assert (rows != own[:, None]).all()
+        assert (rows != query_rows[:, None]).all()
 
 
 def test_a_bank_of_equal_rows_can_be_searched():
@@ -167,11 +174,11 @@ def test_faiss_and_torch_give_the_same_clusters(bank, monkeypatch):
     centers = bank[torch.randperm(len(bank), generator=torch.Generator().manual_seed(0))[:40]]
     assert torch.equal(_nearest_by_faiss(bank, centers), _nearest_by_torch(bank, centers))
 
-    similarity, own = fit_similarity("cosine", bank), torch.arange(len(bank))
-    with_faiss = ClusteredFinder(4).fit(bank, similarity).search(bank, own)
+    similarity, query_rows = fit_similarity("cosine", bank), torch.arange(len(bank))
+    with_faiss = ClusteredFinder(4).fit(bank, similarity).search(bank, query_rows)
     monkeypatch.setattr(kmeans, "find_spec", lambda name: None)
     monkeypatch.setattr(kmeans, "_nearest_by_faiss", None)
-    without = ClusteredFinder(4).fit(bank, similarity).search(bank, own)
+    without = ClusteredFinder(4).fit(bank, similarity).search(bank, query_rows)
     assert torch.equal(with_faiss.near, without.near)
     assert torch.equal(with_faiss.far, without.far)
 

@@ -48,13 +48,13 @@ def bank(digits) -> Tensor:
 @pytest.mark.parametrize("count", [1, 5])
 def test_rows_are_distinct_in_range_and_never_the_own_one(make, bank, count, similarity):
     finder = make(count).fit(bank, fit_similarity(similarity, bank))
-    own = torch.arange(len(bank))
-    for rows in finder.search(bank, own):
+    query_rows = torch.arange(len(bank))
+    for rows in finder.search(bank, query_rows):
         assert rows.shape == (len(bank), count)
         assert rows.dtype == torch.int64
         assert rows.min() >= 0
         assert rows.max() < len(bank)
-        assert (rows != own[:, None]).all()
+        assert (rows != query_rows[:, None]).all()
         assert (rows.sort(1).values.diff(dim=1) > 0).all()
 
 
@@ -75,18 +75,21 @@ def test_a_query_without_an_own_row_may_get_any_row(make, bank):
 
 def test_an_answer_does_not_depend_on_the_batch(make, bank):
     finder = make(3).fit(bank, fit_similarity("cosine", bank))
-    own = torch.randperm(len(bank), generator=torch.Generator().manual_seed(1))
-    queries = bank[own] + 0.01
-    whole = finder.search(queries, own, draw=4)
-    parts = [finder.search(queries[i : i + 37], own[i : i + 37], draw=4) for i in range(0, 600, 37)]
+    query_rows = torch.randperm(len(bank), generator=torch.Generator().manual_seed(1))
+    queries = bank[query_rows] + 0.01
+    whole = finder.search(queries, query_rows, draw=4)
+    parts = [
+        finder.search(queries[i : i + 37], query_rows[i : i + 37], draw=4)
+        for i in range(0, 600, 37)
+    ]
     assert torch.equal(whole.near, torch.cat([part.near for part in parts]))
     assert torch.equal(whole.far, torch.cat([part.far for part in parts]))
 
 
 def test_the_same_finder_twice_gives_the_same_answers(make, bank):
-    own = torch.arange(len(bank))
+    query_rows = torch.arange(len(bank))
     first, second = (
-        make(3).fit(bank, fit_similarity("cosine", bank)).search(bank, own, draw=2)
+        make(3).fit(bank, fit_similarity("cosine", bank)).search(bank, query_rows, draw=2)
         for _ in range(2)
     )
     assert torch.equal(first.near, second.near)
@@ -97,16 +100,16 @@ def test_the_same_finder_twice_gives_the_same_answers(make, bank):
 def test_a_bank_on_disk_searched_in_pieces_gives_the_same_answers(
     make, bank, similarity, tmp_path: Path, monkeypatch
 ):
-    own = torch.arange(len(bank))
+    query_rows = torch.arange(len(bank))
     bank = bank.half().float()
     measure = fit_similarity(similarity, bank)
-    in_memory = make(3).fit(bank, measure).search(bank, own)
+    in_memory = make(3).fit(bank, measure).search(bank, query_rows)
 
     monkeypatch.setattr(bank_module, "SHARD_BYTES", 50 * 2 * bank.shape[1])
     monkeypatch.setattr(bank_module, "CHUNK", 128)
     DiskBank.create(tmp_path / "bank", *bank.shape)
     on_disk = DiskBank(tmp_path / "bank", *bank.shape)
-    on_disk[own] = bank
+    on_disk[query_rows] = bank
     monkeypatch.setattr(keys_module, "HELD_KEYS_BYTES", 0)
     monkeypatch.setattr(keys_module, "PIECE_NUMBERS", 100 * bank.shape[1])
     monkeypatch.setattr(keys_module, "BLOCK", 30)
@@ -115,19 +118,19 @@ def test_a_bank_on_disk_searched_in_pieces_gives_the_same_answers(
     monkeypatch.setattr(exact_module, "QUERIES", 50)
     monkeypatch.setattr(exact_module, "CANDIDATES", 1)
     monkeypatch.setattr(clustered_module, "QUERIES", 50)
-    piecewise = make(3).fit(on_disk, measure).search(bank, own)
+    piecewise = make(3).fit(on_disk, measure).search(bank, query_rows)
     assert torch.equal(in_memory.near, piecewise.near)
     assert torch.equal(in_memory.far, piecewise.far)
 
 
 def test_mixed_precision_around_a_search_changes_nothing(make, bank, monkeypatch):
     monkeypatch.setattr(kmeans_module, "find_spec", lambda name: None)
-    own = torch.arange(len(bank))
-    own[::2] = -1
+    query_rows = torch.arange(len(bank))
+    query_rows[::2] = -1
     measure = fit_similarity("cosine", bank)
-    expected = make(3).fit(bank, measure).search(bank, own)
+    expected = make(3).fit(bank, measure).search(bank, query_rows)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = make(3).fit(bank, measure).search(bank, own)
+        found = make(3).fit(bank, measure).search(bank, query_rows)
     assert torch.equal(found.near, expected.near)
     assert torch.equal(found.far, expected.far)
 
@@ -171,10 +174,10 @@ def test_more_neighbors_than_other_rows_are_refused(make):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_gpu_gives_the_answers_of_the_cpu(make, bank):
-    own = torch.arange(len(bank))
-    expected = make(3).fit(bank, fit_similarity("cosine", bank)).search(bank, own)
+    query_rows = torch.arange(len(bank))
+    expected = make(3).fit(bank, fit_similarity("cosine", bank)).search(bank, query_rows)
     moved = bank.cuda()
-    found = make(3).fit(moved, fit_similarity("cosine", moved)).search(moved, own.cuda())
+    found = make(3).fit(moved, fit_similarity("cosine", moved)).search(moved, query_rows.cuda())
     agreement = (found.near.cpu() == expected.near).float().mean()
     assert found.near.is_cuda
     assert agreement > 0.99

@@ -18,11 +18,13 @@ def bank(digits) -> Tensor:
     return torch.from_numpy(digits).flatten(1).float() / 16
 
 
-def all_similarities(bank: Tensor, queries: Tensor, own: Tensor, similarity: Similarity) -> Tensor:
+def all_similarities(
+    bank: Tensor, queries: Tensor, query_rows: Tensor, similarity: Similarity
+) -> Tensor:
     """Similarity of each query to each row by the definition, NaN to the own one."""
     table = similarity(queries[:, None], bank[None])
-    known = (own >= 0).nonzero().squeeze(1)
-    table[known, own[known]] = torch.nan
+    known = (query_rows >= 0).nonzero().squeeze(1)
+    table[known, query_rows[known]] = torch.nan
     return table
 
 
@@ -41,13 +43,13 @@ def test_finds_the_ends_of_the_whole_ranking(rows, width, count, name, repeated,
     if repeated:  # many equal rows, and rows of zeros
         bank = bank.round().relu()
     count = min(count, rows - 1)
-    own = torch.randint(-1, rows, (9,), generator=generator)
-    queries = bank[own] + 0.1 * torch.randn(9, width, generator=generator)
+    query_rows = torch.randint(-1, rows, (9,), generator=generator)
+    queries = bank[query_rows] + 0.1 * torch.randn(9, width, generator=generator)
     similarity = fit_similarity(name, bank)
 
-    near, far = ExactFinder(count).fit(bank, similarity).search(queries, own)
+    near, far = ExactFinder(count).fit(bank, similarity).search(queries, query_rows)
 
-    table = all_similarities(bank, queries, own, similarity)
+    table = all_similarities(bank, queries, query_rows, similarity)
     for found, ranked in (
         (near, table.nan_to_num(-torch.inf).sort(descending=True).values),
         (far, table.nan_to_num(torch.inf).sort().values),
@@ -60,10 +62,10 @@ def test_finds_the_ends_of_the_whole_ranking(rows, width, count, name, repeated,
 @given(scale=st.floats(1e-3, 1e3), seed=st.integers(0, 2**31))
 def test_cosine_neighbors_do_not_depend_on_the_scale(scale, seed):
     bank = torch.randn(200, 8, generator=torch.Generator().manual_seed(seed)).relu() + 0.01
-    own = torch.arange(200)
+    query_rows = torch.arange(200)
     similarity = fit_similarity("cosine", bank)
-    once = ExactFinder(3).fit(bank, similarity).search(bank, own)
-    scaled = ExactFinder(3).fit(bank * scale, similarity).search(bank, own)
+    once = ExactFinder(3).fit(bank, similarity).search(bank, query_rows)
+    scaled = ExactFinder(3).fit(bank * scale, similarity).search(bank, query_rows)
     for a, b in zip(once, scaled, strict=True):
         torch.testing.assert_close(
             similarity(bank[:, None], bank[a]), similarity(bank[:, None], bank[b])
@@ -96,11 +98,11 @@ def test_agrees_with_scikit_learn(bank):
 
 def test_a_bank_larger_than_a_piece_keeps_the_best_of_all_pieces():
     bank = torch.rand(70_000, 2, generator=torch.Generator().manual_seed(0)) + 0.1
-    queries, own = bank[-20:], torch.arange(69_980, 70_000)
+    queries, query_rows = bank[-20:], torch.arange(69_980, 70_000)
     similarity = fit_similarity("gaussian", bank)
-    near, far = ExactFinder(2).fit(bank, similarity).search(queries, own)
+    near, far = ExactFinder(2).fit(bank, similarity).search(queries, query_rows)
     distances = torch.cdist(queries.double(), bank.double())
     assert torch.equal(far, distances.topk(2).indices)
-    distances[torch.arange(20), own] = torch.inf
+    distances[torch.arange(20), query_rows] = torch.inf
     found = distances.gather(1, near)
     torch.testing.assert_close(found, distances.topk(2, largest=False).values, atol=1e-3, rtol=0)

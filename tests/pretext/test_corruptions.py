@@ -58,7 +58,7 @@ def test_corruptions_change_only_marked_pixels(corruption, channels, height, wid
 
 @given(side=st.integers(8, 100))
 def test_a_central_hole_is_central_and_takes_about_a_quarter(side):
-    (hole,) = CentralHole()(torch.rand(1, 1, side, side)).changed[:, 0]
+    (hole,) = CentralHole()(torch.rand(1, 1, side, side)).mask[:, 0]
     assert torch.equal(hole, hole.flip(0))
     assert torch.equal(hole, hole.T)
     assert not hole[0].any()
@@ -67,14 +67,14 @@ def test_a_central_hole_is_central_and_takes_about_a_quarter(side):
 
 def test_a_central_hole_of_sides_that_four_divides_is_a_quarter():
     for side in (8, 28, 64):
-        assert CentralHole()(torch.rand(1, 1, side, side)).changed.float().mean() == 0.25
+        assert CentralHole()(torch.rand(1, 1, side, side)).mask.float().mean() == 0.25
 
 
 @given(side=st.integers(8, 64))
 @settings(max_examples=20, deadline=None)
 def test_random_holes_take_at_most_about_a_quarter_and_lie_anywhere(side):
     torch.manual_seed(side)
-    holes = RandomHoles()(torch.rand(400, 1, side, side)).changed
+    holes = RandomHoles()(torch.rand(400, 1, side, side)).mask
     block = round(side / 4) ** 2
     area = holes.sum((1, 2, 3))
     assert area.min() >= block
@@ -102,7 +102,7 @@ def test_fill_missing_uses_the_mean_of_known_pixels():
 def test_pixel_errors_weight_hole_and_surroundings_equally():
     images = torch.rand(3, 3, 12, 12)
     corrupted = CentralHole()(images)
-    reconstruction = images + torch.where(corrupted.changed, 0.5, 0.1)
+    reconstruction = images + torch.where(corrupted.mask, 0.5, 0.1)
     weighted, plain = pixel_errors(reconstruction, images, corrupted)
     assert weighted == pytest.approx((0.5**2 + 0.1**2) / 2)
     assert plain == pytest.approx(0.25 * 0.5**2 + 0.75 * 0.1**2)

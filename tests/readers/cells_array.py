@@ -208,4 +208,4 @@ def unused(folder: Path) -> None:
     with warned("not read", "arr_1"):
         images = open_images(folder / "a.npz")
     assert images.labels is None
-    assert images.not_used() == ["array 'arr_1': not read"]
+    assert images.unused() == ["array 'arr_1': not read"]

@@ -224,8 +224,8 @@ def names(folder: Path) -> None:
     write_list(devkit, "a b 1", "\u00e9 -1", "c  1", "d.e", end="\r\n")
     assert devkit.split("Main", "some") == ["a b 1", "\u00e9", "c", "d.e"]
     assert [len(read_objects(devkit, name).boxes) for name in devkit.split("Main", "some")]
-    for ending in (".JPG", ".jpeg", ".png"):
-        devkit.image("c").rename(devkit.root / "JPEGImages" / f"c{ending}")
+    for extension in (".JPG", ".jpeg", ".png"):
+        devkit.image("c").rename(devkit.root / "JPEGImages" / f"c{extension}")
         assert devkit.split("Main", "some")[2] == "c"
         assert len(read_objects(devkit, "c").boxes) == 1
     for background in ("Background", "_background_", "\ufeffbackground"):

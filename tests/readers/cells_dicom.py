@@ -173,11 +173,11 @@ def pairing(folder: Path) -> None:
     assert open_images(folder).classes == ["ill", "well"]
 
 
-@cell("dicom", "names", "obeyed: also without ending")
+@cell("dicom", "names", "obeyed: also without extension")
 def names(folder: Path) -> None:
     write_dicom(folder / "IM000001", RAMP * 16)
     (folder / "LICENSE").write_text("text " * 100)
-    with warned("1 file is not named like images: no ending (1)"):
+    with warned("1 file is not named like images: no extension (1)"):
         assert open_images(folder).names() == ["IM000001"]
 
 

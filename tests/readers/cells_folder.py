@@ -229,7 +229,7 @@ def nan(folder: Path) -> None:
 @cell(
     "folder",
     "unused",
-    "counted: by ending; the run lists them. Runs are noted, hidden folders ignored",
+    "counted: by extension; the run lists them. Runs are noted, hidden folders ignored",
 )
 def unused(folder: Path) -> None:
     fill(folder / "in")
@@ -245,7 +245,7 @@ def unused(folder: Path) -> None:
         (folder / "in" / name).write_bytes(b"text")
     for number in range(8):
         (folder / "in" / f"bad{number}.png").write_bytes(b"text")
-    with warned("6 files are not named like images", ".xcf (3)", "no ending (1)", "hidden (1)"):
+    with warned("6 files are not named like images", ".xcf (3)", "no extension (1)", "hidden (1)"):
         images = open_images(folder / "in")
     assert len(images) == 4
     said = command("train", folder / "in", "--out", folder / "run", *QUICK)

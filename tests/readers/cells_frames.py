@@ -144,7 +144,7 @@ def order(folder: Path) -> None:
         assert isinstance(images, StoredImages)
         assert len(images) == 10
         for row in (9, 0, 4, 3, 9):
-            assert abs(int(images.whole(row)[0, 0, 0]) - 5 * row) <= 2
+            assert abs(int(images.full_size(row)[0, 0, 0]) - 5 * row) <= 2
 
 
 @cell("frames", "pairing", "none: classes by sub-folder")

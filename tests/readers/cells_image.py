@@ -45,8 +45,8 @@ def orientation(folder: Path) -> None:
         8: Image.Transpose.ROTATE_270,
     }
     for number, turn in stored.items():
-        for ending in (".jpg", ".png", ".tif", ".webp"):
-            path = folder / f"{number}{ending}"
+        for extension in (".jpg", ".png", ".tif", ".webp"):
+            path = folder / f"{number}{extension}"
             upright.transpose(turn).save(path, exif=exif(number))
             image = only(path)
             assert image.shape == (3, 24, 16), path
@@ -217,10 +217,10 @@ def white_point(folder: Path) -> None:
 )
 def channels(folder: Path) -> None:
     color = Image.fromarray(np.full((16, 16, 3), (200, 30, 30), np.uint8))
-    for mode, ending in (("P", "png"), ("CMYK", "tif"), ("YCbCr", "tif"), ("LAB", "tif")):
+    for mode, extension in (("P", "png"), ("CMYK", "tif"), ("YCbCr", "tif"), ("LAB", "tif")):
         converted = color.quantize() if mode == "P" else color.convert(mode)
-        converted.save(folder / f"{mode}.{ending}")
-        found = only(folder / f"{mode}.{ending}")[:, 8, 8].tolist()
+        converted.save(folder / f"{mode}.{extension}")
+        found = only(folder / f"{mode}.{extension}")[:, 8, 8].tolist()
         assert np.abs(np.subtract(found, (200, 30, 30))).max() < 12, (mode, found)
     tiff(folder / "five.tif", np.zeros((16, 80), np.uint8), ImageWidth=16, SamplesPerPixel=5)
     assert "five.tif" in error_of(folder / "five.tif")
@@ -266,8 +266,8 @@ def channels(folder: Path) -> None:
 @cell("image", "transparency", "obeyed: on white; alpha, palettes, one color")
 def transparency(folder: Path) -> None:
     clear = Image.new("RGBA", (16, 16), (0, 0, 0, 0))
-    for mode, ending in (("RGBA", "png"), ("LA", "png"), ("RGBA", "webp"), ("RGBA", "tif")):
-        path = folder / f"{mode}.{ending}"
+    for mode, extension in (("RGBA", "png"), ("LA", "png"), ("RGBA", "webp"), ("RGBA", "tif")):
+        path = folder / f"{mode}.{extension}"
         clear.convert(mode).save(path)
         assert int(only(path).min()) == 255, path
     Image.new("RGB", (16, 16), "red").save(folder / "key.png", transparency=(255, 0, 0))
@@ -302,22 +302,22 @@ def transparency(folder: Path) -> None:
     for path in folder.glob("*.tga"):
         assert int(only(path).min()) == 255, path
         content = bytearray(path.read_bytes())
-        content[17] &= 0xF0  # no bits of opacity
+        content[17] &= 0xF0  # no bits of alpha
         path.write_bytes(content)
         assert int(only(path).max()) == 0, path
     tifffile = pytest.importorskip("tifffile", reason="the extra tiff is not installed")
     half = np.full((16, 16, 4), (100 * 257, 0, 0, 128 * 257), np.uint16)
     tifffile.imwrite(folder / "a.tif", half, photometric="rgb", extrasamples=["assocalpha"])
-    for window in (None, (0, 65535)):  # colors were multiplied by opacity
+    for window in (None, (0, 65535)):  # colors were multiplied by alpha
         assert only(folder / "a.tif", window=window)[:, 0, 0].tolist() == [227, 127, 127]
     for kind, planes in itertools.product((np.uint8, np.uint16), ("contig", "separate")):
         unit = np.iinfo(kind).max // 255
         gray = np.full((16, 16, 2), (50 * unit, 128 * unit), kind)
         gray = gray if planes == "contig" else np.moveaxis(gray, -1, 0)
-        for opacity, level in (("assocalpha", 177), ("unassalpha", 152)):
-            options = {"extrasamples": [opacity], "planarconfig": planes}
+        for alpha, level in (("assocalpha", 177), ("unassalpha", 152)):
+            options = {"extrasamples": [alpha], "planarconfig": planes}
             write_deep(folder / "la.tif", gray, photometric="minisblack", **options)
-            assert abs(int(only(folder / "la.tif")[0, 0, 0]) - level) <= 1, (kind, planes, opacity)
+            assert abs(int(only(folder / "la.tif")[0, 0, 0]) - level) <= 1, (kind, planes, alpha)
     further = np.full((5, 16, 16), 200, np.uint8)
     further[3] = 0
     options = {"extrasamples": ["unassalpha", "unspecified"], "planarconfig": "separate"}
@@ -358,8 +358,8 @@ def profile(folder: Path) -> None:
     chunks.add(b"cICP", bytes([9, 16, 0, 1]))
     image.save(folder / "hdr.png", pnginfo=chunks)
     coded = [folder / "hdr.png"]
-    for ending in hdr_endings():
-        path = folder / f"hdr.{ending}"
+    for extension in hdr_extensions():
+        path = folder / f"hdr.{extension}"
         image.save(path)
         content = bytearray(path.read_bytes())
         content[content.index(b"colrnclx") + 11] = 16  # transfer function: PQ
@@ -370,15 +370,15 @@ def profile(folder: Path) -> None:
             only(path)
 
 
-def hdr_endings() -> list[str]:
-    """Return the endings of HDR formats that can be written here."""
-    endings = ["avif"] * features.check("avif")
+def hdr_extensions() -> list[str]:
+    """Return the extensions of HDR formats that can be written here."""
+    extensions = ["avif"] * features.check("avif")
     with contextlib.suppress(ImportError):
         import pillow_heif
 
         pillow_heif.register_heif_opener()
-        endings.append("heic")
-    return endings
+        extensions.append("heic")
+    return extensions
 
 
 def chunk(kind: bytes, content: bytes) -> bytes:
@@ -452,8 +452,8 @@ def count(folder: Path) -> None:
     (folder / "loop.tif").write_bytes(endless)
     with rejection("loop.tif", "100 or more images in one file"):
         open_images(folder / "loop.tif", window=(0, 1))
-    for ending in (".gif", ".png"):
-        path = folder / f"a{ending}"
+    for extension in (".gif", ".png"):
+        path = folder / f"a{extension}"
         first.save(path, save_all=True, append_images=[second])
         with warned("animations", "first picture"):
             open_images(path)

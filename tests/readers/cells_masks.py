@@ -28,7 +28,7 @@ def save(path: Path, image: np.ndarray | Image.Image, **options: object) -> Path
 def read(path: Path) -> np.ndarray:
     masks = Masks([path])
     assert masks.shape is not None
-    return masks.of(0, "clip", masks.shape)
+    return masks.mask(0, "clip", masks.shape)
 
 
 @cell(
@@ -59,12 +59,12 @@ def _(folder: Path) -> None:
     save(folder / "masks" / "0.png", KNOWN[:20])
     (masks,) = find_masks(clips, folder / "masks")
     with rejection("expected one mask of the same shape per frame"):
-        masks.of(0, "new", SHAPE)
+        masks.mask(0, "new", SHAPE)
     with rejection("is 20x40 pixels, its frame 32x40"):
         find_masks(open_clips(folder / "new", size=16), folder / "masks", 16)
     save(folder / "masks" / "0.png", KNOWN.repeat(2, 0).repeat(2, 1))
     (masks,) = find_masks(open_clips(folder / "new", size=16), folder / "masks", 16)
-    assert masks.of(0, "new", (16, 16)).any()
+    assert masks.mask(0, "new", (16, 16)).any()
 
 
 @cell("masks", "range", "obeyed: any value but 0 is abnormal; rejected: negative values")
@@ -93,9 +93,9 @@ def _(folder: Path) -> None:
     assert (jpeg != KNOWN).mean() < 0.05
     webp = read(save(folder / "a.webp", KNOWN.astype(np.uint8) * 255, quality=60))
     assert (webp != KNOWN).mean() < 0.05
-    for ending in ("jpg", "webp"):
+    for extension in ("jpg", "webp"):
         with rejection("in a lossy format"):
-            read(save(folder / f"b.{ending}", np.ones(SHAPE, np.uint8)))
+            read(save(folder / f"b.{extension}", np.ones(SHAPE, np.uint8)))
     with warned("of the pixels of all masks are abnormal", "invert the masks"):
         read(save(folder / "inverted.png", ~KNOWN))
 
@@ -111,8 +111,8 @@ def _(folder: Path) -> None:
 def _(folder: Path) -> None:
     colors = np.zeros((*SHAPE, 4), np.uint8)
     colors[..., 0] = KNOWN * 255
-    for opacity in (0, 255):
-        colors[..., 3] = opacity
+    for alpha in (0, 255):
+        colors[..., 3] = alpha
         np.testing.assert_array_equal(read(save(folder / "a.png", colors)), KNOWN)
     with rejection("only its transparency varies"):
         read(
@@ -144,12 +144,12 @@ def _(folder: Path) -> None:
 
 @cell("masks", "time", "none")
 def _(folder: Path) -> None:
-    assert not Masks(None).of(99, "clip", SHAPE).any()
+    assert not Masks(None).mask(99, "clip", SHAPE).any()
 
 
 @cell("masks", "rate", "none")
 def _(folder: Path) -> None:
-    assert not Masks(None).of(99, "clip", SHAPE).any()
+    assert not Masks(None).mask(99, "clip", SHAPE).any()
 
 
 @cell("masks", "order", "ignored for images; obeyed for videos: numbered from 0 or 1 without gaps")
@@ -157,7 +157,7 @@ def _(folder: Path) -> None:
     video = write_video(folder / "a.mp4", some_frames(12), "libx264")
     masks = write_frames(folder / "masks", some_frames(12) // 220 * 255)
     (found,) = find_masks(open_clips(video), masks)
-    np.testing.assert_array_equal(found.of(10, "a", SHAPE), some_frames(12)[10] == 220)
+    np.testing.assert_array_equal(found.mask(10, "a", SHAPE), some_frames(12)[10] == 220)
     (masks / "5.png").rename(masks / "12.png")
     with rejection("there is no 5", "frames of 'a.mp4' have no names"):
         find_masks(open_clips(video), masks)
@@ -174,7 +174,7 @@ def _(folder: Path) -> None:
         save(folder / "masks" / f"frame{number:03}_mask.png", (pixels == 220))
     clips = open_clips(folder / "new")
     (found,) = find_masks(clips, folder / "masks")
-    np.testing.assert_array_equal(found.of(10, "new", SHAPE), some_frames(12)[10] == 220)
+    np.testing.assert_array_equal(found.mask(10, "new", SHAPE), some_frames(12)[10] == 220)
     (folder / "new" / "2.png").unlink()
     (folder / "masks" / "frame006_mask.png").unlink()
     with rejection("no mask for '6.png'", "no frame for 'frame002_mask.png'"):
@@ -199,7 +199,7 @@ def _(folder: Path) -> None:
         save(folder / "masks" / f"{unicodedata.normalize('NFC', name)}{suffix}.bmp", KNOWN)
     clips = open_clips(folder / "new")
     (found,) = find_masks(clips, folder / "masks")
-    assert found.of(3, "new", SHAPE).any()
+    assert found.mask(3, "new", SHAPE).any()
     shutil.copy(folder / "masks" / "b_mask.bmp", folder / "masks" / "b_gt.bmp")
     with rejection("no mask for 'b.png'"):
         find_masks(clips, folder / "masks")

@@ -28,7 +28,7 @@ def order(folder: Path) -> None:
     images = open_images(store_parquet(folder, pictures(12), rows=5))
     assert isinstance(images, StoredImages)
     for row in (11, 0, 5, 4):
-        assert (images.whole(row).permute(1, 2, 0).numpy() == noise(12, 16)[row]).all()
+        assert (images.full_size(row).permute(1, 2, 0).numpy() == noise(12, 16)[row]).all()
     assert parquet_files._read_group.cache_info().currsize <= parquet_files.KEPT_GROUPS
 
 

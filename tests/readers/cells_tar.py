@@ -39,15 +39,15 @@ def order(folder: Path) -> None:
 @cell("tar", "pairing", "obeyed: key.cls, key.json, key.txt; warned: labels that are missing")
 def pairing(folder: Path) -> None:
     files = list(pictures().items())
-    for ending, values in {
+    for extension, values in {
         "cls": ("0", "1", "0", "1"),
         "txt": ("cat", "dog", "cat", "dog"),
         "json": [json.dumps({"label": label}) for label in (0, 1, 0, 1)],
     }.items():
-        parts = [(f"{n}.{ending}", value.encode()) for n, value in enumerate(values)]
+        parts = [(f"{n}.{extension}", value.encode()) for n, value in enumerate(values)]
         images = open_images(write_tar(folder / "a.tar", [*parts, *files]))
         assert images.labels.tolist() == [0, 1, 0, 1]
-        assert images.classes == (["cat", "dog"] if ending == "txt" else None)
+        assert images.classes == (["cat", "dog"] if extension == "txt" else None)
     boxes = [(f"{n}.json", json.dumps({"x": n, "y": 3 * n}).encode()) for n in range(4)]
     assert open_images(write_tar(folder / "a.tar", [*boxes, *files])).labels is None
     with warned("1 of 4 images", "have no label"):

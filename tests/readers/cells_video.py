@@ -242,7 +242,9 @@ def _(folder: Path) -> None:
 
 
 @cell(
-    "video", "names", "obeyed: any ending is tried; spaces, Unicode, unprintable characters escaped"
+    "video",
+    "names",
+    "obeyed: any extension is tried; spaces, Unicode, unprintable characters escaped",
 )
 def _(folder: Path) -> None:
     source = write_video(folder / "a.ts", some_frames(), "mpeg2video")

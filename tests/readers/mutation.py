@@ -118,13 +118,13 @@ NAMES = (
     *("a b", " a", "a ", "-a", "--out", "\u00e9", "e\u0301", "a\nb", "a\tb", "\ufeffa", "*", "%s"),
     *("[bold]", "'", '"', "\udcff", "x" * 200, "CON", "a.b.c", "~", "$HOME", "a;b", "\u202e"),
 )
-ENDINGS = ("", ".png", ".jpg", ".PNG", ".npy", ".heic", ".txt", ".json", ".tif", ".mp4", ".xml")
+EXTENSIONS = ("", ".png", ".jpg", ".PNG", ".npy", ".heic", ".txt", ".json", ".tif", ".mp4", ".xml")
 
 
 def _rename(path: Path, rng: random.Random) -> None:
     stem = rng.choice((*NAMES, path.stem, unicodedata.normalize("NFD", path.stem)))
-    ending = rng.choice((path.suffix, path.suffix, rng.choice(ENDINGS)))
-    target = path.with_name((stem + ending) or "none")
+    extension = rng.choice((path.suffix, path.suffix, rng.choice(EXTENSIONS)))
+    target = path.with_name((stem + extension) or "none")
     if not target.exists():
         path.rename(target)
 

@@ -217,8 +217,8 @@ SIGNATURES: tuple[tuple[bytes, Mutator], ...] = (
     (b"PK\3\4", mutate_zip),
     (b"\x93NUMPY", mutate_npy),
 )
-#: Mutators by the ending of a file.
-ENDINGS: dict[str, Mutator] = {
+#: Mutators by the extension of a file.
+EXTENSIONS: dict[str, Mutator] = {
     ".json": mutate_json,
     ".yaml": mutate_yaml,
     ".xml": mutate_xml,
@@ -229,7 +229,7 @@ ENDINGS: dict[str, Mutator] = {
 }
 
 
-def mutate_content(data: bytes, ending: str, rng: random.Random, damage: Bytes) -> bytes | None:
+def mutate_content(data: bytes, extension: str, rng: random.Random, damage: Bytes) -> bytes | None:
     """Change what a file contains; return None if its format is unknown, or it is damaged.
 
     Parameters
@@ -238,7 +238,7 @@ def mutate_content(data: bytes, ending: str, rng: random.Random, damage: Bytes) 
         Mutator of bytes, for parts that have no structure.
     """
     known = [each for start, each in SIGNATURES if data.startswith(start)]
-    mutator = known[0] if known else ENDINGS.get(ending)
+    mutator = known[0] if known else EXTENSIONS.get(extension)
     if mutator is None or not data:
         return None
     try:

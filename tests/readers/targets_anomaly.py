@@ -21,8 +21,8 @@ VIDEOS = {"a.mp4": "libx264", "b.mkv": "mpeg4", "c.ts": "mpeg2video", "d.avi": "
 
 def some_frames(count: int = 6, seed: int = 0) -> np.ndarray:
     """Return a block that moves over noise, uint8[n, h, w]."""
-    ground = np.random.default_rng(seed).integers(60, 90, SHAPE).astype(np.uint8)
-    frames = np.repeat(ground[None], count, axis=0)
+    background = np.random.default_rng(seed).integers(60, 90, SHAPE).astype(np.uint8)
+    frames = np.repeat(background[None], count, axis=0)
     for number, frame in enumerate(frames):
         frame[8:20, 2 * number : 2 * number + 8] = 220
     return frames
@@ -120,10 +120,10 @@ def prepare_masks(inputs: Path, fixed: Path) -> None:
             ("", "L"),
             ("", "1"),
         ][number]
-        ending = (".png", ".png", ".bmp", ".tif", ".jpg", ".gif")[number]
+        extension = (".png", ".png", ".bmp", ".tif", ".jpg", ".gif")[number]
         if mode == "I;16":
             mask = Image.fromarray(np.asarray(mask).astype(np.uint16) * 257)
-        (mask if mode == "I;16" else mask.convert(mode)).save(inputs / f"{number}{name}{ending}")
+        (mask if mode == "I;16" else mask.convert(mode)).save(inputs / f"{number}{name}{extension}")
 
 
 @target("masks", prepare_masks)
@@ -131,5 +131,5 @@ def _(inputs: Path, fixed: Path, output: Path) -> str:
     clips = open_clips(fixed / "new")
     (masks,) = find_masks(clips, inputs)
     for frame in clips[0]:
-        masks.of(frame.number, "new", frame.pixels.shape)
+        masks.mask(frame.number, "new", frame.pixels.shape)
     return "success"

@@ -44,7 +44,7 @@ def prepare_devkit(inputs: Path, fixed: Path) -> None:
 @target("devkit", prepare_devkit)
 def _(inputs: Path, fixed: Path, output: Path) -> str:
     with whole(inputs, fixed) as devkit:
-        devkit.check_apart("Main", *SPLITS)
+        devkit.check_disjoint("Main", *SPLITS)
         for split in SPLITS:
             open_classification_set(devkit, split, 16)
             for name in devkit.split("Main", split):

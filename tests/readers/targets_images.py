@@ -79,8 +79,8 @@ def write_images(folder: Path) -> None:
     block[ExifTags.Base.Orientation] = 6
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     images = [Image.fromarray(pixels) for pixels in noise(17)]
-    for number, ending in enumerate(("png", "jpg", "gif", "tif", "webp", "bmp", "ppm", "jp2")):
-        images[number].save(folder / f"{number}.{ending}")
+    for number, extension in enumerate(("png", "jpg", "gif", "tif", "webp", "bmp", "ppm", "jp2")):
+        images[number].save(folder / f"{number}.{extension}")
     images[8].save(folder / "turned.jpg", exif=block)
     images[9].save(folder / "turned.png", exif=block, icc_profile=profile)
     images[10].convert("CMYK").save(folder / "cmyk.jpg", icc_profile=profile)
@@ -123,9 +123,9 @@ def _(inputs: Path, fixed: Path, output: Path) -> str:
     return encode(fixed, file, output, bands=(3, 2, 1), window=(0, 255))
 
 
-def only_file(inputs: Path, ending: str) -> Path:
-    """Return the file with an ending, by which readers are chosen; it may be absent."""
-    return next(iter(sorted(inputs.glob(f"*{ending}"))), inputs / f"absent{ending}")
+def only_file(inputs: Path, extension: str) -> Path:
+    """Return the file with an extension, by which readers are chosen; it may be absent."""
+    return next(iter(sorted(inputs.glob(f"*{extension}"))), inputs / f"absent{extension}")
 
 
 def prepare_dicom(inputs: Path, fixed: Path) -> None:

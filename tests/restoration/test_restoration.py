@@ -79,13 +79,13 @@ def test_errors_are_raised_before_the_first_batch(runs, images):
 
 
 def test_open_masks_pairs_by_name(tmp_path, digits):
-    for folder, ending in (("photos", "png"), ("masks", "bmp")):
+    for folder, extension in (("photos", "png"), ("masks", "bmp")):
         (tmp_path / folder).mkdir()
         for row in range(3):
             mask = np.zeros((8, 8), np.uint8)
             mask[row] = 255
             pixels = mask if folder == "masks" else digits[row]
-            Image.fromarray(pixels).save(tmp_path / folder / f"{row}.{ending}")
+            Image.fromarray(pixels).save(tmp_path / folder / f"{row}.{extension}")
     images = open_images(tmp_path / "photos")
     masks = open_masks(tmp_path / "masks", images)
     assert [int(masks[row][0].any(1).int().argmax()) for row in range(3)] == [0, 1, 2]

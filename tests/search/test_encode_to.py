@@ -66,10 +66,10 @@ def test_file_has_sizes_and_checksums_of_the_files(encoder, tmp_path):
 def test_two_processes_write_the_files_of_one(encoder, photos, tmp_path):
     encode_to(tmp_path / "one.parquet", encoder, photos, device="cpu")
     two = tmp_path / "two.parquet"
-    assert not encode_to(two, encoder, photos, share=(1, 2), device="cpu")
+    assert not encode_to(two, encoder, photos, rank=1, world_size=2, device="cpu")
     with pytest.raises(NearfarError, match="incomplete, with 2 of 3 parts: run the same"):
         read_embeddings(two)
-    assert encode_to(two, encoder, photos, share=(0, 2), device="cpu")
+    assert encode_to(two, encoder, photos, rank=0, world_size=2, device="cpu")
     assert contents(two) == contents(tmp_path / "one.parquet")
 
 
@@ -114,7 +114,7 @@ def test_interrupted_encoding_continues(encoder, photos, tmp_path):
 
 def test_parts_of_others_are_refused_or_replaced(encoder, photos, tmp_path):
     path = tmp_path / "photos.parquet"
-    encode_to(path, encoder, photos, share=(0, 2), device="cpu")
+    encode_to(path, encoder, photos, rank=0, world_size=2, device="cpu")
     other = open_encoder("timm:resnet18", weights="random", size=64)
     with pytest.raises(NearfarError, match="or by another encoder"):
         encode_to(path, other, photos, device="cpu")
@@ -126,7 +126,7 @@ def test_parts_of_others_are_refused_or_replaced(encoder, photos, tmp_path):
     with pytest.raises(NearfarError, match="exists already"):
         encode_to(path, encoder, few, device="cpu")
     with pytest.raises(NearfarError, match=r"by 2 processes: expected a \.parquet"):
-        encode_to(tmp_path / "photos.npz", encoder, few, share=(0, 2), device="cpu")
+        encode_to(tmp_path / "photos.npz", encoder, few, rank=0, world_size=2, device="cpu")
 
 
 def test_parts_of_changed_images_are_refused(encoder, tmp_path):

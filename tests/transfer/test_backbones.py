@@ -41,9 +41,9 @@ def test_open_backbone_equals_torchvision(name, tmp_path):
         network.classifier[6] = nn.Identity()
     else:
         network.fc = nn.Identity()
-    mean, deviation = (torch.tensor(each).view(3, 1, 1) for each in (IMAGENET_MEAN, IMAGENET_STD))
+    mean, std = (torch.tensor(each).view(3, 1, 1) for each in (IMAGENET_MEAN, IMAGENET_STD))
     with torch.no_grad():
-        expected = network((images(2, 224) - mean) / deviation)
+        expected = network((images(2, 224) - mean) / std)
         assert torch.allclose(backbone(images(2, 224)), expected, atol=1e-4)
 
 

@@ -19,10 +19,10 @@ def test_turned_boxes_enclose_turned_pixels(orientation):
     marked = np.zeros((64, 96), np.uint8)
     marked[8:20, 30:70] = 1
     grid = Grid((64, 96), orientation)
-    turned = np.asarray(grid.turn_image(Image.fromarray(marked)))
+    turned = np.asarray(grid.rotate_image(Image.fromarray(marked)))
     assert turned.shape == grid.upright
     rows, columns = np.nonzero(turned)
-    ((left, top, right, bottom),) = grid.turn_boxes(np.array([[30.0, 8, 70, 20]]))
+    ((left, top, right, bottom),) = grid.rotate_boxes(np.array([[30.0, 8, 70, 20]]))
     assert (left, right) == (columns.min(), columns.max() + 1)
     assert (top, bottom) == (rows.min(), rows.max() + 1)
 

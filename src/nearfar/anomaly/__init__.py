@@ -29,16 +29,16 @@ from nearfar.anomaly.methods import (
     Reconstruction,
 )
 from nearfar.anomaly.metrics import (
-    Macro,
+    MacroAverage,
     PixelCurve,
     RegionCurve,
-    area_under_curve,
     average_precision,
     equal_error_rate,
     f1_score,
-    macro,
+    macro_average,
     min_max,
     overlap_score,
+    roc_auc,
 )
 from nearfar.anomaly.open import Clips, open_clips
 from nearfar.anomaly.output import open_video
@@ -81,7 +81,7 @@ __all__ = [
     "Grid",
     "Highlight",
     "LeaveOneOutMethod",
-    "Macro",
+    "MacroAverage",
     "Mask",
     "Masks",
     "Method",
@@ -99,7 +99,6 @@ __all__ = [
     "ScoringSummary",
     "StreamAlert",
     "Timeline",
-    "area_under_curve",
     "as_frames",
     "average_precision",
     "continuity",
@@ -112,7 +111,7 @@ __all__ = [
     "follow",
     "gather_patches",
     "is_unfinished",
-    "macro",
+    "macro_average",
     "measure_camera",
     "min_max",
     "open_clips",
@@ -120,6 +119,7 @@ __all__ = [
     "overlap_score",
     "read_detector",
     "register_method",
+    "roc_auc",
     "sample_rows",
     "score_clips",
     "score_patches",

@@ -38,7 +38,7 @@ class Camera(NamedTuple):
 
     Examples
     --------
-    >>> Camera(size=(360, 640), height=109.0, rate=25.0).zoom(43, least=48)
+    >>> Camera(size=(360, 640), height=109.0, rate=25.0).zoom(43, min_side=48)
     2.5
     """
 
@@ -46,25 +46,25 @@ class Camera(NamedTuple):
     height: float | None
     rate: float | None
 
-    def zoom(self, wanted: float, least: int) -> float:
+    def zoom(self, height: float, min_side: int) -> float:
         """Return the factor by which to downscale frames so that objects have a given height.
 
         The factor is 1 if objects are already close to that height, since scaling blurs.
 
         Parameters
         ----------
-        wanted : float
+        height : float
             Desired height of objects, in pixels.
-        least : int
+        min_side : int
             Minimum side of a downscaled frame, in pixels.
         """
-        factor = round(max((self.height or wanted) / wanted, _MIN_ZOOM), 1)
-        most = max(1.0, min(self.size) / least)
-        return 1.0 if 1 / _TOLERANCE < factor < _TOLERANCE else min(factor, most)
+        factor = round(max((self.height or height) / height, _MIN_ZOOM), 1)
+        max_zoom = max(1.0, min(self.size) / min_side)
+        return 1.0 if 1 / _TOLERANCE < factor < _TOLERANCE else min(factor, max_zoom)
 
-    def step(self, wanted: float) -> int:
-        """Return the frame step that gives about `wanted` frames per second; 1 if unknown."""
-        return max(1, round((self.rate or wanted) / wanted))
+    def step(self, rate: float) -> int:
+        """Return the frame step that gives about `rate` frames per second; 1 if unknown."""
+        return max(1, round((self.rate or rate) / rate))
 
 
 def measure_camera(clips: Sequence[Clip]) -> Camera:

@@ -18,7 +18,7 @@ from nearfar.data import (
     UndefinedColorsError,
     UnreadableError,
     check_size,
-    image_endings,
+    image_extensions,
     read_header,
     read_image,
 )
@@ -284,7 +284,7 @@ class FolderClip(StoredClip):
         if again and not self.photographs:
             self.notes.append(
                 f"{self.name!r}: {again} of {len(self.files)} frames have the name of another, but "
-                "for the ending: expected one file per frame"
+                "for the extension: expected one file per frame"
             )
         for number, missing in enumerate(lost):
             try:
@@ -317,7 +317,7 @@ class FolderClip(StoredClip):
             return scale(np.ascontiguousarray(pixels), wanted)
         except UndefinedColorsError as error:
             raise UnreadableError(
-                f"{printable(file.name)}: {error.why}: expected 8 or 16 bits, gray or RGB"
+                f"{printable(file.name)}: {error.reason}: expected 8 or 16 bits, gray or RGB"
             ) from error
         except UnreadableError as error:
             raise UnreadableError(f"{printable(file.name)}: {error}") from error
@@ -385,7 +385,7 @@ def scale(pixels: Pixels, size: tuple[int, int]) -> Pixels:
 
 def image_files(folder: Path) -> list[Path]:
     """Return the files in a folder with image extensions, in natural order of their names."""
-    return [path for path in visible(folder) if path.suffix.lower() in image_endings()]
+    return [path for path in visible(folder) if path.suffix.lower() in image_extensions()]
 
 
 def _missing_before(files: Sequence[Path]) -> list[int]:

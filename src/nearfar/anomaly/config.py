@@ -239,7 +239,7 @@ class DetectorConfig:
                 _warn_of_missing_weights("objects", "motion", "object-memory")
         config = cls(**settings)
         derived: dict[str, Any] = {
-            "zoom": camera.zoom(_HEIGHT * config.patch, least=config.patch),
+            "zoom": camera.zoom(_HEIGHT * config.patch, min_side=config.patch),
             "step": camera.step(wanted),
             "smoothing": camera.step(ASSUMED_RATE) * config.smoothing,
         }

@@ -32,7 +32,7 @@ class ScoredFrame(NamedTuple):
     score : float
         Highest score of its patches, at least 0.
     heat : float32[rows, columns]
-        Scores of its patches; `Detector.spread` converts them to pixels.
+        Scores of its patches; `Detector.upsample` converts them to pixels.
 
     Examples
     --------
@@ -156,7 +156,7 @@ class Detector:
                 f"{self.size[0]}x{self.size[1]}: use clips of one camera, or a size to scale to"
             )
 
-    def spread(self, heat: ScoreMap, size: tuple[int, int] | None = None) -> ScoreMap:
+    def upsample(self, heat: ScoreMap, size: tuple[int, int] | None = None) -> ScoreMap:
         """Return a heat map of pixels from the scores of patches.
 
         Parameters
@@ -171,8 +171,8 @@ class Detector:
         float32[h, w]
         """
         if self.config.photographs and size is not None:
-            return self._grid_of(size).spread(heat)
-        return self.grid.spread(heat, self.size)
+            return self._grid_of(size).upsample(heat)
+        return self.grid.upsample(heat, self.size)
 
     def _heat(self, scores: ScoreMap) -> ScoreMap:
         """Return the scores of patches, summed over methods, from float[methods, rows, columns]."""

@@ -11,13 +11,13 @@ from nearfar.anomaly.metrics import (
     Labels,
     PixelCurve,
     Scores,
-    area_under_curve,
     average_precision,
     equal_error_rate,
     f1_score,
-    macro,
+    macro_average,
     min_max,
     overlap_score,
+    roc_auc,
 )
 from nearfar.errors import NearfarError
 
@@ -92,7 +92,7 @@ class Evaluator:
         return {
             "images": len(labels),
             "defective": int(labels.sum()),
-            "auc": area_under_curve(labels, scores),
+            "auc": roc_auc(labels, scores),
             "ap": average_precision(labels, scores),
             "f1": f1_score(labels, scores, threshold),
         }
@@ -120,19 +120,19 @@ class Evaluator:
             If no frame has been added.
         """
         (labels, scores), clips = self._pooled(), self.clips
-        macro_auc = macro(area_under_curve, clips)
+        macro_auc = macro_average(roc_auc, clips)
         scaled = np.concatenate([min_max(scores) for _, scores in clips.values()])
         return {
             "frames": len(labels),
             "abnormal": int(labels.sum()),
             "eer": equal_error_rate(labels, scores),
-            "auc": area_under_curve(labels, scores),
+            "auc": roc_auc(labels, scores),
             "macro_auc": macro_auc.mean,
-            "minmax_auc": area_under_curve(labels, scaled),
-            "macro_eer": macro(equal_error_rate, clips).mean,
+            "minmax_auc": roc_auc(labels, scaled),
+            "macro_eer": macro_average(equal_error_rate, clips).mean,
             "macro_undefined": macro_auc.undefined,
-            "pixel_auc": self._pixels.area(),
+            "pixel_auc": self._pixels.auc(),
             "pixel_eer": self._pixels.equal_error_rate(),
-            "overlap_auc": area_under_curve(labels, np.array(self._overlaps)),
+            "overlap_auc": roc_auc(labels, np.array(self._overlaps)),
             "overlap_eer": equal_error_rate(labels, np.array(self._overlaps)),
         }

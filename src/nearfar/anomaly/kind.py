@@ -14,9 +14,9 @@ from nearfar.data import UnreadableError, read_image
 #: Fraction of comparisons with other files in which neighbors must be more similar. Measured: UCSD
 #: Ped2 1.00, at a tenth of its rate 0.98, CamVid at one frame per second 0.99; photographs of solar
 #: cells (ELPV), sorted by module, 0.86, of faces, sorted by person, 0.72, of flowers 0.57.
-_VIDEO_SHARE = 0.95
+_VIDEO_FRACTION = 0.95
 #: The same for files two and three places away, since motion may repeat, e.g. on a conveyor belt.
-_MOTION_SHARE, _LAGS = 0.85, (2, 3)
+_MOTION_FRACTION, _LAGS = 0.85, (2, 3)
 #: Maximum difference between identical scenes, in gray levels, since nothing may move for a while.
 _SAME = 1.0
 #: Side of the compared images, in pixels.
@@ -37,7 +37,7 @@ class Continuity(NamedTuple):
     ----------
     kind : {"video", "photographs"}
         "photographs" if there are too few files to tell.
-    why : str
+    reason : str
         Reason, worded to follow "because".
 
     Examples
@@ -47,7 +47,7 @@ class Continuity(NamedTuple):
     """
 
     kind: Kind
-    why: str
+    reason: str
 
 
 def continuity(clips: Sequence[Clip]) -> Continuity:
@@ -75,7 +75,7 @@ def continuity(clips: Sequence[Clip]) -> Continuity:
     for clip in clips:
         if not isinstance(clip, FolderClip):
             return Continuity("video", f"{clip.name!r} is a video")
-    chosen = _spread([clip for clip in clips if isinstance(clip, FolderClip)], _CLIPS)
+    chosen = _evenly_spaced([clip for clip in clips if isinstance(clip, FolderClip)], _CLIPS)
     most = max(2, _PAIRS // max(1, len(chosen)))
     far: list[bool] = []
     close: list[bool] = []
@@ -85,7 +85,7 @@ def continuity(clips: Sequence[Clip]) -> Continuity:
         close += _compare_close(clip, pairs)
     if len(far) < _FEWEST:
         return Continuity("photographs", "there are too few files to tell")
-    if np.mean(far) >= _VIDEO_SHARE or np.mean(close) >= _MOTION_SHARE:
+    if np.mean(far) >= _VIDEO_FRACTION or np.mean(close) >= _MOTION_FRACTION:
         return Continuity("video", "consecutive files look alike")
     return Continuity("photographs", "consecutive files do not look alike")
 
@@ -98,9 +98,9 @@ class _Pair(NamedTuple):
     step: float
 
 
-def _pairs(clip: FolderClip, most: int) -> list[_Pair]:
+def _pairs(clip: FolderClip, max_pairs: int) -> list[_Pair]:
     pairs = []
-    for number in _spread(range(len(clip.files) - 1), most):
+    for number in _evenly_spaced(range(len(clip.files) - 1), max_pairs):
         one, following = _small(clip, number), _small(clip, number + 1)
         if one is not None and following is not None:
             pairs.append(_Pair(number, one, _difference(one, following)))
@@ -138,7 +138,7 @@ def _difference(one: Small, other: Small) -> float:
     return float(np.abs(one - other).mean())
 
 
-def _spread(items: Sequence[_T], most: int) -> list[_T]:
-    """Return up to `most` items, evenly spaced."""
-    places = np.unique(np.linspace(0, len(items) - 1, min(most, len(items))).astype(int))
+def _evenly_spaced(items: Sequence[_T], max_items: int) -> list[_T]:
+    """Return up to `max_items` items, evenly spaced."""
+    places = np.unique(np.linspace(0, len(items) - 1, min(max_items, len(items))).astype(int))
     return [items[place] for place in places]

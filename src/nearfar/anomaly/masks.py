@@ -69,7 +69,7 @@ class Masks:
 
     Examples
     --------
-    >>> bool(Masks(None).of(0, "camera", (32, 48)).any())
+    >>> bool(Masks(None).mask(0, "camera", (32, 48)).any())
     False
     """
 
@@ -103,7 +103,7 @@ class Masks:
                 stacklevel=2,
             )
 
-    def of(self, number: int, name: str, shape: tuple[int, ...]) -> Mask:
+    def mask(self, number: int, name: str, shape: tuple[int, ...]) -> Mask:
         """Return the mask of a frame.
 
         Parameters
@@ -477,8 +477,8 @@ def _resize(mask: Mask, size: tuple[int, int]) -> Mask:
     """Resize a mask; to preserve thin regions, a pixel is abnormal if any part of it is."""
     if mask.shape == size:
         return mask
-    shares = Image.fromarray(mask.astype(np.float32))
-    return np.asarray(shares.resize(size[::-1], Image.Resampling.BOX)) > 0
+    coverage = Image.fromarray(mask.astype(np.float32))
+    return np.asarray(coverage.resize(size[::-1], Image.Resampling.BOX)) > 0
 
 
 def _abnormal(image: Image.Image) -> Mask:

@@ -22,12 +22,12 @@ _Keys = npt.NDArray[np.uint32]
 #: Bits of a float32 score by which pixels are sorted; keys differ where scores differ by 1/2048.
 _KEY_BITS = 20
 #: Default fraction of abnormal pixels to detect in a frame (Mahadevan et al., CVPR 2010).
-_PIXEL_SHARE = 0.4
+_MIN_OVERLAP = 0.4
 #: Default false positive rate limit for PRO (Bergmann et al., CVPR 2019), and grid points.
-_PRO_LIMIT, _PRO_POINTS = 0.3, 200
+_PRO_MAX_FPR, _PRO_POINTS = 0.3, 200
 
 
-def area_under_curve(labels: Labels, scores: Scores) -> float | None:
+def roc_auc(labels: Labels, scores: Scores) -> float | None:
     """Return the area under the ROC curve (AUC).
 
     Parameters
@@ -49,7 +49,7 @@ def area_under_curve(labels: Labels, scores: Scores) -> float | None:
 
     Examples
     --------
-    >>> area_under_curve(np.array([False, True, True]), np.array([0.2, 0.1, 0.9]))
+    >>> roc_auc(np.array([False, True, True]), np.array([0.2, 0.1, 0.9]))
     0.5
     """
     from sklearn.metrics import roc_auc_score
@@ -66,7 +66,7 @@ def average_precision(labels: Labels, scores: Scores) -> float | None:
     Parameters
     ----------
     labels, scores
-        See `area_under_curve`.
+        See `roc_auc`.
 
     Returns
     -------
@@ -76,7 +76,7 @@ def average_precision(labels: Labels, scores: Scores) -> float | None:
     Raises
     ------
     NearfarError
-        See `area_under_curve`.
+        See `roc_auc`.
 
     Examples
     --------
@@ -97,7 +97,7 @@ def f1_score(labels: Labels, scores: Scores, threshold: float) -> float | None:
     Parameters
     ----------
     labels, scores
-        See `area_under_curve`.
+        See `roc_auc`.
     threshold : float
         Score above which a frame counts as abnormal.
 
@@ -109,7 +109,7 @@ def f1_score(labels: Labels, scores: Scores, threshold: float) -> float | None:
     Raises
     ------
     NearfarError
-        See `area_under_curve`.
+        See `roc_auc`.
 
     Examples
     --------
@@ -161,7 +161,7 @@ def equal_error_rate(labels: Labels, scores: Scores) -> float | None:
 
 
 @dataclass(frozen=True)
-class Macro:
+class MacroAverage:
     """Metric per clip, and its mean over the clips where it is defined.
 
     Attributes
@@ -173,7 +173,7 @@ class Macro:
 
     Examples
     --------
-    >>> Macro(0.9, {"a": 0.9, "b": None}).undefined
+    >>> MacroAverage(0.9, {"a": 0.9, "b": None}).undefined
     ['b']
     """
 
@@ -186,32 +186,32 @@ class Macro:
         return [name for name, value in self.clips.items() if value is None]
 
 
-def macro(
-    measure: Callable[[Labels, Scores], float | None],
+def macro_average(
+    metric: Callable[[Labels, Scores], float | None],
     clips: Mapping[str, tuple[Labels, Scores]],
-) -> Macro:
+) -> MacroAverage:
     """Return a metric for each clip, and its mean.
 
     Parameters
     ----------
-    measure : callable
-        Metric of labels, bool[n], and scores, float[n], such as `area_under_curve`.
+    metric : callable
+        Metric of labels, bool[n], and scores, float[n], such as `roc_auc`.
     clips : mapping
         Labels and scores by clip name.
 
     Returns
     -------
-    Macro
+    MacroAverage
 
     Examples
     --------
     >>> labels, scores = np.array([False, True]), np.array([0.1, 0.9])
-    >>> macro(area_under_curve, {"a": (labels, scores), "b": (labels, -scores)}).mean
+    >>> macro_average(roc_auc, {"a": (labels, scores), "b": (labels, -scores)}).mean
     0.5
     """
-    values = {name: measure(*clip) for name, clip in clips.items()}
+    values = {name: metric(*clip) for name, clip in clips.items()}
     known = [value for value in values.values() if value is not None]
-    return Macro(float(np.mean(known)) if known else None, values)
+    return MacroAverage(float(np.mean(known)) if known else None, values)
 
 
 def min_max(scores: Scores) -> Scores:
@@ -235,7 +235,7 @@ class PixelCurve:
     >>> curve = PixelCurve()
     >>> mask = np.array([[False, False], [True, True]])
     >>> curve.add(np.array([[0.1, 0.2], [0.3, 0.4]], np.float32), mask)
-    >>> curve.area(), curve.equal_error_rate()
+    >>> curve.auc(), curve.equal_error_rate()
     (1.0, 0.0)
     """
 
@@ -267,7 +267,7 @@ class PixelCurve:
             values, counts = np.unique(keys[chosen], return_counts=True)
             self._counts[kind, values] += counts
 
-    def area(self) -> float | None:
+    def auc(self) -> float | None:
         """Return the area under the curve, in [0, 1]."""
         from sklearn.metrics import auc
 
@@ -288,10 +288,10 @@ class PixelCurve:
         return false, true
 
 
-def overlap_score(heat: Scores, mask: Labels, share: float = _PIXEL_SHARE) -> float:
+def overlap_score(heat: Scores, mask: Labels, min_overlap: float = _MIN_OVERLAP) -> float:
     """Return the highest threshold at which a frame is detected by the pixel criterion [1]_.
 
-    An abnormal frame is detected if at least the fraction `share` of its abnormal pixels is
+    An abnormal frame is detected if at least the fraction `min_overlap` of its abnormal pixels is
     detected. A normal frame is a false alarm if any pixel is detected.
 
     Parameters
@@ -300,7 +300,7 @@ def overlap_score(heat: Scores, mask: Labels, share: float = _PIXEL_SHARE) -> fl
         Scores of pixels.
     mask : bool[h, w]
         Abnormal pixels.
-    share : float
+    min_overlap : float
         Required fraction of abnormal pixels, in (0, 1].
 
     References
@@ -315,7 +315,7 @@ def overlap_score(heat: Scores, mask: Labels, share: float = _PIXEL_SHARE) -> fl
     if not mask.any():
         return float(heat.max())
     abnormal = heat[mask]
-    needed = int(np.ceil(share * len(abnormal)))
+    needed = int(np.ceil(min_overlap * len(abnormal)))
     return float(np.partition(abnormal, -needed)[-needed])
 
 
@@ -334,7 +334,7 @@ class RegionCurve:
     >>> mask[2:4, 2:4] = True
     >>> curve = RegionCurve()
     >>> curve.add(mask.astype(np.float32), mask)
-    >>> round(curve.area(), 3)
+    >>> round(curve.auc(), 3)
     1.0
     """
 
@@ -361,8 +361,8 @@ class RegionCurve:
             values, counts = np.unique(keys[named == region], return_counts=True)
             self._regions.append((values, counts.cumsum() / counts.sum()))
 
-    def area(self, limit: float = _PRO_LIMIT) -> float | None:
-        """Return the mean detected fraction of regions at false positive rates up to `limit`.
+    def auc(self, max_fpr: float = _PRO_MAX_FPR) -> float | None:
+        """Return the mean detected fraction of regions at false positive rates up to `max_fpr`.
 
         The result is in [0, 1], or None if there is no abnormal region or no normal pixel.
         """
@@ -371,16 +371,16 @@ class RegionCurve:
         total = int(self._normal.sum())
         if not self._regions or not total:
             return None
-        rates = np.linspace(0, limit, _PRO_POINTS)
+        rates = np.linspace(0, max_fpr, _PRO_POINTS)
         kept = np.floor(rates * total)
         # Just above each key: the lowest threshold that sufficiently few normal pixels exceed.
         above = total - self._normal.cumsum()
         below = np.searchsorted(-above, -kept)
         missed = [
-            np.concatenate([[0.0], shares])[np.searchsorted(values, below, side="right")]
-            for values, shares in self._regions
+            np.concatenate([[0.0], fractions])[np.searchsorted(values, below, side="right")]
+            for values, fractions in self._regions
         ]
-        return float(auc(rates, 1 - np.mean(missed, axis=0)) / limit)
+        return float(auc(rates, 1 - np.mean(missed, axis=0)) / max_fpr)
 
 
 def _check(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[Labels, Scores]:

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from nearfar.anomaly.clips import MASK_SUFFIX, Clip, FolderClip, image_files, visible
 from nearfar.anomaly.video import AnimationClip, VideoClip, is_animation
-from nearfar.data import VIDEO_ENDINGS, Size, image_endings, is_video
+from nearfar.data import VIDEO_EXTENSIONS, Size, image_extensions, is_video
 from nearfar.errors import NearfarError, printable
 
 #: Extensions of images that are often animated.
-_ANIMATED_ENDINGS = frozenset({".gif", ".webp", ".apng", ".avif", ".avifs"})
+_ANIMATED_EXTENSIONS = frozenset({".gif", ".webp", ".apng", ".avif", ".avifs"})
 #: Extensions of files that are never opened as videos: files next to frames, and photographs.
-_NO_VIDEO_ENDINGS = frozenset(
+_NO_VIDEO_EXTENSIONS = frozenset(
     {
         *(".txt", ".csv", ".json", ".xml", ".yaml", ".yml", ".md", ".mat", ".m", ".npy", ".npz"),
         *(".zip", ".gz", ".tar", ".html", ".log", ".py", ".srt", ".vtt", ".ini", ".thm", ".pdf"),
@@ -90,9 +90,9 @@ def open_clips(source: str | os.PathLike[str], *, size: Size | None = None) -> C
         return _open_folder(path, source, size)
     if not os.path.lexists(path):
         raise NearfarError(f"{str(source)!r} does not exist: expected a video or a folder")
-    if path.suffix.lower() in image_endings():
+    if path.suffix.lower() in image_extensions():
         return Clips([AnimationClip(path, size) if is_animation(path) else FolderClip(path, size)])
-    if path.suffix.lower() not in VIDEO_ENDINGS and not is_video(path):
+    if path.suffix.lower() not in VIDEO_EXTENSIONS and not is_video(path):
         raise NearfarError(
             f"{str(source)!r} is not a readable video: expected a video, an image, or a folder"
         )
@@ -101,12 +101,12 @@ def open_clips(source: str | os.PathLike[str], *, size: Size | None = None) -> C
 
 def _open_folder(path: Path, source: str | os.PathLike[str], size: Size | None) -> Clips:
     images = image_files(path)
-    animated = {f for f in images if f.suffix.lower() in _ANIMATED_ENDINGS and is_animation(f)}
+    animated = {f for f in images if f.suffix.lower() in _ANIMATED_EXTENSIONS and is_animation(f)}
     loose = [file for file in images if file not in animated]
     clips: list[Clip] = []
     unused: list[Path] = []
     for inner in visible(path):
-        ending = inner.suffix.lower()
+        extension = inner.suffix.lower()
         if inner.is_dir():
             if inner.name.endswith(MASK_SUFFIX):
                 continue
@@ -116,9 +116,11 @@ def _open_folder(path: Path, source: str | os.PathLike[str], size: Size | None) 
                 unused.append(inner)
         elif inner in animated:
             clips.append(AnimationClip(inner, size))
-        elif ending in image_endings():
+        elif extension in image_extensions():
             continue
-        elif ending in VIDEO_ENDINGS or (ending not in _NO_VIDEO_ENDINGS and is_video(inner)):
+        elif extension in VIDEO_EXTENSIONS or (
+            extension not in _NO_VIDEO_EXTENSIONS and is_video(inner)
+        ):
             clips.append(VideoClip(inner, size))
         else:
             unused.append(inner)
@@ -151,7 +153,7 @@ def _count_clips(clips: Iterable[Clip]) -> str:
 def _count(paths: Iterable[Path]) -> str:
     """Return the number of entries per extension, most frequent first: '.txt (9), folders (1)'."""
     kinds = Counter(
-        "folders without images" if path.is_dir() else path.suffix or "without ending"
+        "folders without images" if path.is_dir() else path.suffix or "without extension"
         for path in paths
     )
     return ", ".join(f"{kind} ({count})" for kind, count in kinds.most_common())

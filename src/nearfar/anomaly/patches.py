@@ -114,15 +114,15 @@ class Grid:
         middles = (self.tops + self.patch / 2) / self.size[0]
         return middles.repeat(len(self.lefts))
 
-    def cut(self, frames: Pixels, indices: Indices | None = None) -> Pixels:
-        """Cut consecutive frames into patches.
+    def extract(self, frames: Pixels, indices: Indices | None = None) -> Pixels:
+        """Extract patches from consecutive frames.
 
         Parameters
         ----------
         frames : uint8[t, h, w]
             Frames of the grid's size.
         indices : int64[n], optional
-            Patches to cut, counted row by row. Default: all.
+            Patches to extract, counted row by row. Default: all.
 
         Returns
         -------
@@ -130,7 +130,7 @@ class Grid:
 
         Examples
         --------
-        >>> Grid((64, 96), 32, 16).cut(np.zeros((5, 64, 96), np.uint8)).shape
+        >>> Grid((64, 96), 32, 16).extract(np.zeros((5, 64, 96), np.uint8)).shape
         (15, 5, 32, 32)
         """
         if indices is None:
@@ -154,7 +154,7 @@ class Grid:
         total = sums[top + p, left + p] - sums[top, left + p] - sums[top + p, left]
         return ((total + sums[top, left]) / p**2).astype(np.float32)
 
-    def spread(self, scores: ScoreMap, size: tuple[int, int] | None = None) -> ScoreMap:
+    def upsample(self, scores: ScoreMap, size: tuple[int, int] | None = None) -> ScoreMap:
         """Return a pixel map in which each pixel has the score of the nearest patch.
 
         Parameters
@@ -170,7 +170,7 @@ class Grid:
 
         Examples
         --------
-        >>> Grid((2, 4), 2, 2).spread(np.array([[1, 9]], np.float32))
+        >>> Grid((2, 4), 2, 2).upsample(np.array([[1, 9]], np.float32))
         array([[1., 1., 9., 9.],
                [1., 1., 9., 9.]], dtype=float32)
         """
@@ -315,7 +315,7 @@ def gather_patches(
             if grid is None:
                 grid = Grid((height - 2 * border, width - 2 * border), patch, stride)
             grid.check(inner.shape[1:], clip.name)
-            cut = grid.cut(inner)
+            cut = grid.extract(inner)
             places = np.arange(seen, seen + len(cut))
             late = places >= most
             places[late] = generator.integers(0, places[late] + 1)
@@ -360,12 +360,12 @@ def score_patches(
     array([[1., 1.],
            [1., 1.]], dtype=float32)
     """
-    patches = torch.from_numpy(grid.cut(window)).split(batch_size)
+    patches = torch.from_numpy(grid.extract(window)).split(batch_size)
     return torch.cat([function(to_unit(each)) for each in patches]).view(grid.shape).numpy()
 
 
-def sample_batches(batches: Iterable[Tensor], most: int, seed: int) -> Tensor:
-    """Return a uniform random sample of at most `most` rows from batches.
+def sample_batches(batches: Iterable[Tensor], max_rows: int, seed: int) -> Tensor:
+    """Return a uniform random sample of at most `max_rows` rows from batches.
 
     The batches are read once (reservoir sampling).
 
@@ -373,7 +373,7 @@ def sample_batches(batches: Iterable[Tensor], most: int, seed: int) -> Tensor:
     ----------
     batches : iterable of Tensor
         Batches [b, …], with rows of the same shape and type.
-    most : int
+    max_rows : int
         Maximum number of rows.
     seed : int
         Random seed for the sampling.
@@ -390,7 +390,7 @@ def sample_batches(batches: Iterable[Tensor], most: int, seed: int) -> Tensor:
 
     Examples
     --------
-    >>> sample_batches([torch.arange(3), torch.arange(3, 6)], most=4, seed=0).shape
+    >>> sample_batches([torch.arange(3), torch.arange(3, 6)], max_rows=4, seed=0).shape
     torch.Size([4])
     """
     generator = np.random.default_rng(seed)
@@ -398,28 +398,28 @@ def sample_batches(batches: Iterable[Tensor], most: int, seed: int) -> Tensor:
     seen = 0
     for batch in batches:
         places = np.arange(seen, seen + len(batch))
-        late = places >= most
+        late = places >= max_rows
         places[late] = generator.integers(0, places[late] + 1)
         seen += len(batch)
         if kept is None:
             # Memory that is never written to is never occupied.
-            kept = batch.new_empty((most, *batch.shape[1:]))
-        chosen = places < most
+            kept = batch.new_empty((max_rows, *batch.shape[1:]))
+        chosen = places < max_rows
         kept[torch.from_numpy(places[chosen])] = batch[torch.from_numpy(chosen)]
     if kept is None or not seen:
         raise NearfarError("the normal clips hold no images: expected at least one")
-    return kept[: min(seen, most)]
+    return kept[: min(seen, max_rows)]
 
 
-def sample_rows(count: int, most: int, seed: int) -> Indices:
-    """Return at most `most` of `count` row numbers, sampled without replacement, in order.
+def sample_rows(n: int, max_rows: int, seed: int) -> Indices:
+    """Return at most `max_rows` of `n` row numbers, sampled without replacement, in order.
 
     Examples
     --------
     >>> sample_rows(10, 20, seed=0).tolist() == list(range(10))
     True
     """
-    return np.sort(np.random.default_rng(seed).permutation(count)[:most])
+    return np.sort(np.random.default_rng(seed).permutation(n)[:max_rows])
 
 
 def _starts(length: int, patch: int, stride: int) -> Indices:

@@ -107,18 +107,18 @@ class Method(ABC):
     >>> import numpy as np
     >>> class Brightness(Method):
     ...     name = "example-brightness"
-    ...     def __init__(self, usual: float) -> None:
-    ...         self.usual = usual
+    ...     def __init__(self, mean: float) -> None:
+    ...         self.mean = mean
     ...     @classmethod
     ...     def fit(cls, clips, context):
     ...         return cls(float(np.mean([frame.pixels.mean() for c in clips for frame in c])))
     ...     def score(self, window, grid):
-    ...         return np.abs(grid.means(window[-1].astype(np.float32)) - self.usual)
+    ...         return np.abs(grid.means(window[-1].astype(np.float32)) - self.mean)
     ...     def write(self, folder):
-    ...         (folder / "usual.txt").write_text(repr(self.usual))
+    ...         (folder / "mean.txt").write_text(repr(self.mean))
     ...     @classmethod
     ...     def read(cls, folder, config):
-    ...         return cls(float((folder / "usual.txt").read_text()))
+    ...         return cls(float((folder / "mean.txt").read_text()))
     >>> Brightness(100.0).score(np.full((1, 16, 16), 90, np.uint8), Grid((16, 16), 8, 8)).max()
     np.float32(10.0)
     """

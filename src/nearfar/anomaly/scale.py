@@ -71,8 +71,8 @@ class Scale:
             Scores of normal frames.
         """
         kept = np.stack(subsample(maps, _MAX_MAPS))
-        usual = np.quantile(kept, ROW_QUANTILE, axis=(0, 3))
-        smoothed = uniform_filter1d(usual, _SMOOTH_ROWS, axis=1, mode="nearest")
+        quantiles = np.quantile(kept, ROW_QUANTILE, axis=(0, 3))
+        smoothed = uniform_filter1d(quantiles, _SMOOTH_ROWS, axis=1, mode="nearest")
         least = MIN_LEVEL * smoothed.max(1, keepdims=True)
         levels = np.maximum(smoothed, np.where(least > 0, least, 1))
         return cls(levels.astype(np.float32))
@@ -135,7 +135,7 @@ def smooth(frames: Iterable[FrameScores], deviation: float) -> Iterator[FrameSco
 
 
 class Sample(Generic[T]):
-    """Every k-th added item, for the smallest power of two k that keeps at most `most` items.
+    """Every k-th added item, for the smallest power of two k that keeps at most `max_items` items.
 
     Examples
     --------
@@ -146,8 +146,8 @@ class Sample(Generic[T]):
     [0, 4, 8]
     """
 
-    def __init__(self, most: int) -> None:
-        self.most = most
+    def __init__(self, max_items: int) -> None:
+        self.max_items = max_items
         self.items: list[T] = []
         self._seen, self._every = 0, 1
 
@@ -156,11 +156,11 @@ class Sample(Generic[T]):
         if self._seen % self._every == 0:
             self.items.append(item)
         self._seen += 1
-        if len(self.items) > self.most:
+        if len(self.items) > self.max_items:
             self.items, self._every = self.items[::2], 2 * self._every
 
 
-def subsample(items: Iterable[ScoreMap], most: int) -> Sequence[ScoreMap]:
+def subsample(items: Iterable[ScoreMap], max_items: int) -> Sequence[ScoreMap]:
     """Return every k-th item; see `Sample`.
 
     Examples
@@ -168,7 +168,7 @@ def subsample(items: Iterable[ScoreMap], most: int) -> Sequence[ScoreMap]:
     >>> subsample(range(10), 4)
     [0, 4, 8]
     """
-    sample: Sample[ScoreMap] = Sample(most)
+    sample: Sample[ScoreMap] = Sample(max_items)
     for item in items:
         sample.add(item)
     return sample.items

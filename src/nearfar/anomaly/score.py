@@ -34,7 +34,7 @@ from nearfar.anomaly.output import (
 )
 from nearfar.anomaly.overview import Overview, OverviewCollector
 from nearfar.anomaly.patches import ScoreMap
-from nearfar.anomaly.storage import claimed_output
+from nearfar.anomaly.storage import open_output
 from nearfar.errors import NearfarError, require
 from nearfar.files import fitting_name, is_unfinished_output, try_output, write_json
 from nearfar.progress import Track, silent
@@ -166,7 +166,7 @@ def score_clips(
     _check_any_fits(detector, clips)
     notes = _check_kind(detector, clips)
     failed: list[NearfarError] = []
-    with _termination_as_interrupt(), claimed_output(out, _OWN):
+    with _termination_as_interrupt(), open_output(out, _OWN):
         by_folder = ground_truth.count(None) == len(clips) and _has_normal_folder(clips)
         output = _Output(out, detector, format, by_folder=by_folder)
 
@@ -244,7 +244,7 @@ def _check_kind(detector: Detector, clips: Sequence[Clip]) -> list[str]:
     if found.kind == "video" or sum(clip.nominal_total for clip in clips) < _FEW:
         return []
     line = (
-        f"{clips[0].name!r} looks like photographs, since {found.why}, but the detector is for "
+        f"{clips[0].name!r} looks like photographs, since {found.reason}, but the detector is for "
         f"video"
     )
     if detector.continuous:
@@ -266,7 +266,7 @@ def _score_all(
         try:
             for result in score_with_pixels(detector, clip):
                 number, shape = result.scored.number, result.pixels.shape[:2]
-                mask = None if masks is None else masks.of(number, clip.name, shape)
+                mask = None if masks is None else masks.mask(number, clip.name, shape)
                 yield clip, result, mask
             if masks is not None and not clip.skipped and not clip.notes:
                 masks.check_end(number, clip.name)
@@ -298,7 +298,7 @@ class _Output:
     def add(self, clip: Clip, result: FrameResult, mask: Mask | None) -> None:
         """Add the next frame."""
         number, score, _ = result.scored
-        heat = self._spread(result)
+        heat = self._upsample(result)
         abnormal = self.alerts.add(result)
         self.scores.add((clip.name, number, result.file, score, abnormal, result.time))
         self.worst.add(_without_pixels(result) if self.independent else result)
@@ -334,7 +334,7 @@ class _Output:
             if self.independent:
                 shutil.copyfile(self._heat_file(result), self.out / _WORST / name)
             else:
-                picture = self._draw(result, self._spread(result))
+                picture = self._draw(result, self._upsample(result))
                 write_picture(self.out / _WORST / name, picture)
         skipped = [*skipped, *map(str, failed)]
         config, alerts = self.detector.config, self.alerts.to_list()
@@ -355,7 +355,7 @@ class _Output:
             if self.independent and self.has_masks:
                 del quality["frames"], quality["abnormal"]
                 images = self.evaluator.images(self.detector.threshold)
-                quality = {**images, **quality, "pro": self.regions.area()}
+                quality = {**images, **quality, "pro": self.regions.auc()}
             write_json(self.out / _QUALITY, quality)
         return ScoringSummary(count, alerts, skipped, notes, quality, self.overview.overview())
 
@@ -367,9 +367,9 @@ class _Output:
             self._video = clip, writer
         return self._video[1]
 
-    def _spread(self, result: FrameResult) -> ScoreMap:
+    def _upsample(self, result: FrameResult) -> ScoreMap:
         height, width = result.pixels.shape[:2]
-        return self.detector.spread(result.scored.heat, (height, width))
+        return self.detector.upsample(result.scored.heat, (height, width))
 
     def _draw(self, result: FrameResult, heat: ScoreMap) -> Any:
         number, score, _ = result.scored

@@ -27,11 +27,11 @@ from nearfar.errors import NearfarError, reason
 from nearfar.files import (
     ADVICE,
     UNFINISHED,
-    check_own,
+    check_files,
     claim_output,
     clear_folder,
+    remove_empty_on_failure,
     remove_leftovers,
-    removed_if_empty,
     unfinished_output,
     write_json,
 )
@@ -43,7 +43,7 @@ _OWN = {_CONFIG, _UNFINISHED, _METHODS, _SCRATCH}
 
 
 @contextmanager
-def claimed_output(out: Path, own: Collection[str]) -> Iterator[None]:
+def open_output(out: Path, names: Collection[str]) -> Iterator[None]:
     """Clear a folder for output, and mark it as unfinished until the context ends.
 
     An error removes the output. An interruption keeps the folder, unless it is empty.
@@ -52,7 +52,7 @@ def claimed_output(out: Path, own: Collection[str]) -> Iterator[None]:
     ----------
     out : Path
         Output folder; earlier output in it is removed.
-    own : collection of str
+    names : collection of str
         Names that the folder may contain.
 
     Raises
@@ -61,16 +61,16 @@ def claimed_output(out: Path, own: Collection[str]) -> Iterator[None]:
         If the folder contains anything else, or cannot be written to.
     """
     if out.is_dir():
-        check_own(out, own)
-    with _writing(out), removed_if_empty(out):
+        check_files(out, names)
+    with _writing(out), remove_empty_on_failure(out):
         out.mkdir(parents=True, exist_ok=True)
         with unfinished_output(out):
-            clear_folder(out, own, kept={UNFINISHED})
+            clear_folder(out, names, keep={UNFINISHED})
             try:
                 yield
             except BaseException as error:
                 if not isinstance(error, KeyboardInterrupt) or not _has_rows(out):
-                    clear_folder(out, own, kept={UNFINISHED})
+                    clear_folder(out, names, keep={UNFINISHED})
                 (out / UNFINISHED).unlink(missing_ok=True)
                 raise
 
@@ -118,7 +118,7 @@ def open_for_fitting(
         If there is nothing to resume, settings differ, or the folder holds other files.
     """
     settings = json.loads(json.dumps(settings))
-    with removed_if_empty(folder):
+    with remove_empty_on_failure(folder):
         if resume:
             _check_same(folder, settings)
             remove_leftovers(folder)

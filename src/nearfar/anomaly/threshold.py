@@ -16,14 +16,14 @@ _EFFICIENCY = 0.37
 
 
 def find_threshold(
-    scores: Sequence[float], share: float, *, independent: bool
+    scores: Sequence[float], false_alarms: float, *, independent: bool
 ) -> tuple[float, float]:
     """Return a threshold, and the expected fraction of new normal scores above it.
 
     A new normal score exceeds the k-th highest of n normal scores with probability k / (n + 1),
     since all orders are equally likely [1]_. The threshold is the k-th highest score for the
-    largest k at which this probability is at most `share`. If there is no such k, it is the highest
-    score.
+    largest k at which this probability is at most `false_alarms`. If there is no such k, it is the
+    highest score.
 
     With few photographs, this threshold would depend on only a few of them. It is then the upper
     prediction limit of a log-normal distribution fitted to the median and the median absolute
@@ -34,7 +34,7 @@ def find_threshold(
     ----------
     scores : sequence of float
         Normal scores, at least one.
-    share : float
+    false_alarms : float
         Desired fraction of new normal scores above the threshold, in (0, 1).
     independent : bool
         Whether the scores are of photographs. Consecutive frames of a video are similar, so for
@@ -57,12 +57,12 @@ def find_threshold(
     """
     ordered = sorted(scores)
     n = len(ordered)
-    if independent and n > 1 and n * share < _COUNTED and ordered[0] > 0:
+    if independent and n > 1 and n * false_alarms < _COUNTED and ordered[0] > 0:
         logs = np.log(ordered)
         middle = np.median(logs)
         deviation = _DEVIATIONS * np.median(np.abs(logs - middle))
         if deviation > 0:
-            quantile = stdtrit(_EFFICIENCY * (n - 1), 1 - share)
-            return float(np.exp(middle + quantile * deviation * np.sqrt(1 + 1 / n))), share
-    rank = max(1, int(share * (n + 1) + 1e-9))
+            quantile = stdtrit(_EFFICIENCY * (n - 1), 1 - false_alarms)
+            return float(np.exp(middle + quantile * deviation * np.sqrt(1 + 1 / n))), false_alarms
+    rank = max(1, int(false_alarms * (n + 1) + 1e-9))
     return ordered[-rank], rank / (n + 1)

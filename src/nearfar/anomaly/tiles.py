@@ -75,7 +75,7 @@ class Tiling:
         """First pixel column of each column of tiles."""
         return _starts(self.scaled[1])
 
-    def cut(self, image: Pixels) -> Iterator[Tensor]:
+    def extract(self, image: Pixels) -> Iterator[Tensor]:
         """Yield the tiles row by row, in batches.
 
         Parameters
@@ -107,7 +107,7 @@ class Tiling:
         Parameters
         ----------
         scores : iterable of float[b, 28, 28]
-            Scores of the cells of the tiles from `cut`.
+            Scores of the cells of the tiles from `extract`.
 
         Returns
         -------
@@ -117,7 +117,7 @@ class Tiling:
         Examples
         --------
         >>> tiling = Tiling((64, 100))
-        >>> tiles = tiling.cut(np.full((64, 100), 255, np.uint8))
+        >>> tiles = tiling.extract(np.full((64, 100), 255, np.uint8))
         >>> heat = tiling.stitch(each.mean(1)[:, ::8, ::8] for each in tiles)
         >>> heat.shape, round(float(heat.max()), 3)
         ((64, 100), 1.0)

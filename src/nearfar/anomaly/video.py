@@ -22,8 +22,8 @@ from nearfar.data import (
     open_image_file,
     open_video,
     pixel_aspect,
+    rotate_frame,
     shown_packets,
-    turn_frame,
     video_reason,
     video_streams,
 )
@@ -211,7 +211,7 @@ class Decoder:
         if size is None and self._aspect != 1:
             height, width = pixels.shape
             pixels = scale(pixels, (height, max(1, round(width * self._aspect))))
-        pixels = turn_frame(pixels, frame, self.clip.name)
+        pixels = rotate_frame(pixels, frame, self.clip.name)
         return pixels if size is None else scale(pixels, size)
 
     def _report(self) -> None:

@@ -123,15 +123,15 @@ def fit(
         chosen["methods"] = (method,)
         if setting == "auto" and found.kind == "video":
             raise NearfarError(
-                f"--method {method} is for photographs, but {found.why}: expected --setting stills"
+                f"--method {method} is for photographs, but {found.reason}: expected --setting stills"
             )
     config = presets[setting](size=size, **chosen)
     if setting == "auto":
         setting = "stills" if config.independent_frames else "video"
-        print(f"setting: {setting}, because {found.why}")
+        print(f"setting: {setting}, because {found.reason}")
     elif setting != "paper" and (setting == "video") != (found.kind == "video"):
         other = "stills" if setting == "video" else "video"
-        warn(f"--setting {setting}, but {found.why}: expected --setting {other}", track)
+        warn(f"--setting {setting}, but {found.reason}: expected --setting {other}", track)
     if size is not None:
         height, width = size
         print(f"size: every frame is resized to {height}x{width} without cropping")

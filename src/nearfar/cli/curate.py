@@ -19,7 +19,7 @@ from nearfar.cli.options import (
     shown,
 )
 from nearfar.errors import NearfarError
-from nearfar.files import is_unfinished_output, try_output, unfinished_output, whole_folder
+from nearfar.files import is_unfinished_output, remove_on_failure, try_output, unfinished_output
 from nearfar.progress import tracked
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def curate(
         device=device,
         track=track,
     )
-    with whole_folder(out):
+    with remove_on_failure(out):
         out.mkdir(parents=True, exist_ok=True)
         with unfinished_output(out):
             curation.write_curation(out, found)

@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from nearfar.cli.options import Data, DataOptions, Device, OverwriteFiles, Run, Seed, bars, shown
-from nearfar.files import try_output, whole_folder
+from nearfar.files import remove_on_failure, try_output
 
 
 def denoise(
@@ -51,7 +51,7 @@ def denoise(
     source = images.open_for(trained.config, data, track)
     torch.manual_seed(seed)
     batches = restoration.denoise(trained, source, add_noise=add_noise, device=device, track=track)
-    with whole_folder(out):
+    with remove_on_failure(out):
         write_restored(out, source.names(), quality.measure(batches))
     print(f"{len(source)} denoised images are in {shown(out)}")
     if add_noise:

@@ -47,12 +47,12 @@ def encode(
     from nearfar import search
     from nearfar.embeddings import check_embeddings_path, has_all_parts
 
-    process, processes = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     check_embeddings_path(out)
     if out.suffix == ".npz" or out.is_file():
         try_output(out, overwrite=overwrite)
     else:
-        incomplete = processes > 1 or not has_all_parts(out)
+        incomplete = world_size > 1 or not has_all_parts(out)
         try_output(out, overwrite=overwrite or incomplete, folder=True)
     track = bars()
     opened = model.open(encoder, track)
@@ -63,7 +63,8 @@ def encode(
         out,
         opened,
         source,
-        share=(process, processes),
+        rank=rank,
+        world_size=world_size,
         device=device,
         overwrite=overwrite,
         track=track,

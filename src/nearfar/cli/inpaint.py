@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from nearfar.cli.options import Data, DataOptions, Device, OverwriteFiles, Run, Seed, bars, shown
-from nearfar.files import try_output, whole_folder
+from nearfar.files import remove_on_failure, try_output
 
 
 def inpaint(
@@ -54,6 +54,6 @@ def inpaint(
     opened = None if masks is None else restoration.open_masks(masks, source, track=track)
     torch.manual_seed(seed)
     batches = restoration.inpaint(trained, source, masks=opened, device=device, track=track)
-    with whole_folder(out):
+    with remove_on_failure(out):
         write_restored(out, source.names(), batches)
     print(f"{len(source)} filled images are in {shown(out)}")

@@ -17,7 +17,7 @@ from nearfar.cli.options import (
     bars,
     shown,
 )
-from nearfar.files import atomic_path, try_output, whole_folder, write_json
+from nearfar.files import atomic_path, remove_on_failure, try_output, write_json
 
 
 def neighbors(
@@ -70,7 +70,7 @@ def neighbors(
         names=result.names(),
     )
     figure, rows = out / "neighbors.png", out / "neighbors.json"
-    with whole_folder(out):
+    with remove_on_failure(out):
         with atomic_path(figure) as path:
             save_figure(sheet, path)
         write_json(rows, {"encoder": encoder, **result.to_dict()})

@@ -198,7 +198,7 @@ class TrainDataOptions(DataOptions):
         source: str,
         track: Bars,
         listed_in: Path | None,
-        given: Mapping[str, Any],
+        options: Mapping[str, Any],
         recipe: RecipeName | None,
     ) -> tuple[Images, Defaults]:
         """Open training images, report skipped files, and choose default settings."""
@@ -206,7 +206,7 @@ class TrainDataOptions(DataOptions):
 
         ignore_bombs()
         reading = {"channels": self.channels, "progress": track, **self.of_files}
-        images, chosen = open_with_defaults(source, given, recipe, size=self.size, **reading)
+        images, chosen = open_with_defaults(source, options, recipe, size=self.size, **reading)
         report_skipped(images.skipped, track.progress.console, listed_in)
         images.origin = replace(self, size=self.size or chosen.size).to_dict(images)
         return images, chosen

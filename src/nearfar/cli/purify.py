@@ -19,7 +19,7 @@ from nearfar.cli.options import (
     shown,
 )
 from nearfar.errors import NearfarError
-from nearfar.files import try_output, whole_folder
+from nearfar.files import remove_on_failure, try_output
 
 
 def purify(
@@ -75,7 +75,7 @@ def purify(
         clean_images = images.open_for(config, clean, track)
         threshold = defense.error_threshold(purifier, clean_images, rate, track=track)
     batches = defense.purify(purifier, source, threshold=threshold, track=track)
-    with whole_folder(out):
+    with remove_on_failure(out):
         rejected = defense.write_purified(
             out, source.names(), batches, with_rejected=clean is not None
         )

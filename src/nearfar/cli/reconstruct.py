@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from nearfar.cli.options import Data, DataOptions, Device, OverwriteFiles, Run, bars, shown
-from nearfar.files import try_output, whole_folder
+from nearfar.files import remove_on_failure, try_output
 
 
 def reconstruct(
@@ -37,6 +37,6 @@ def reconstruct(
     trained, track = read_run(run), bars()
     source = images.open_for(trained.config, data, track)
     batches = restoration.reconstruct(trained, source, device=device, track=track)
-    with whole_folder(out):
+    with remove_on_failure(out):
         write_restored(out, source.names(), batches, sheet=False)
     print(f"{len(source)} reconstructions are in {shown(out)}")

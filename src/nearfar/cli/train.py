@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from nearfar.cli.options import Data, Overwrite, TrainDataOptions, bars_after_torch, shown
-from nearfar.cli.train_options import NOT_GIVEN, TrainOptions, given
+from nearfar.cli.train_options import NOT_GIVEN, TrainOptions, given_options
 from nearfar.config import configure, implied_recipe
 from nearfar.errors import NearfarError
 from nearfar.files import try_output
@@ -87,7 +87,7 @@ def train(
     from nearfar.training import train as run_training
 
     saved = read_config(out) if resume else None
-    wanted, named = given(options), None if recipe == "auto" else recipe
+    wanted, named = given_options(options), None if recipe == "auto" else recipe
     base = None if saved is None else saved.train
     try:
         settings = configure(wanted, recipe=named or implied_recipe(wanted) or "nearfar", base=base)
@@ -117,8 +117,8 @@ def train(
         source, chosen = images.open_with_defaults(data, track, listed_in, wanted, named)
         settings = chosen.config
         say(chosen.description)
-        if chosen.caution:
-            warnings.warn(chosen.caution, stacklevel=2)
+        if chosen.warning:
+            warnings.warn(chosen.warning, stacklevel=2)
     validation = None
     if validate is not None:
         channels, height, width = source.shape

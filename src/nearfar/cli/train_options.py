@@ -61,7 +61,7 @@ def options_type(shown: TrainConfig | None = None, *, everything: bool = False) 
     return Parameter(name="*")(made)
 
 
-def given(options: Any) -> dict[str, Any]:
+def given_options(options: Any) -> dict[str, Any]:
     """Return the options given by the user."""
     values = {each.name: getattr(options, each.name) for each in fields(options)}
     return {name: value for name, value in values.items() if value is not None}

@@ -157,7 +157,7 @@ def detect(
     """
     from nearfar.transfer import DETECTION_CONFIG, PROPOSALS_FOLDER, transfer_detection
 
-    _check(out, overwrite=options.overwrite, kept={PROPOSALS_FOLDER})
+    _check(out, overwrite=options.overwrite, keep={PROPOSALS_FOLDER})
     source = options.source(weights, out, DETECTION_CONFIG, bars())
     _report(out, transfer_detection(source, data, splits=splits, proposals=proposals))
 
@@ -238,9 +238,9 @@ def predict(
     print(f"predictions for {len(source)} images are in {shown(out)}")
 
 
-def _check(out: Path, *, overwrite: bool, kept: Collection[str] = ()) -> None:
+def _check(out: Path, *, overwrite: bool, keep: Collection[str] = ()) -> None:
     """Check that output may be written to a folder; output of a killed call is replaced."""
-    check_output(out, overwrite=overwrite or is_unfinished_output(out), folder=True, kept=kept)
+    check_output(out, overwrite=overwrite or is_unfinished_output(out), folder=True, keep=keep)
 
 
 def _report(out: Path, result: TransferResult) -> None:

@@ -97,7 +97,7 @@ class Backbone:
         check_ranges(self, embedding_size=">= 1", widths=">= 1")
 
     @property
-    def published(self) -> bool:
+    def pretrained(self) -> bool:
         """Whether the initial weights are pretrained."""
         return self.weights not in ("random", "kmeans")
 

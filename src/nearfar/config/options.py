@@ -128,7 +128,7 @@ def configure(
     if given.get("backbone") is not None:
         given.setdefault("network", "backbone")
     if base is None and recipe is None:
-        recipe = "continue" if _starts_published(given) else "paper"
+        recipe = "continue" if _starts_pretrained(given) else "paper"
     rest = dict(_recipe(recipe)) if base is None else _kept(base, given)
     config, used = _build(given, rest)
     for name, value in given.items():
@@ -153,7 +153,7 @@ def implied_recipe(options: Mapping[str, Any]) -> RecipeName | None:
     True
     """
     given = {name: value for name, value in flatten(options).items() if value is not None}
-    if _starts_published(given):
+    if _starts_pretrained(given):
         return "continue"
     names = {kind: _names(kind) for kinds in KINDS.values() for kind in kinds.values()}
     names[RelationalObjective] |= _names(NeighborSearch)
@@ -169,10 +169,12 @@ def implied_recipe(options: Mapping[str, Any]) -> RecipeName | None:
     return "nearfar" if "network" in given or scratch & given.keys() else None
 
 
-def _starts_published(given: Mapping[str, Any]) -> bool:
+def _starts_pretrained(options: Mapping[str, Any]) -> bool:
     """Return whether options name a backbone with pretrained weights."""
-    published = given.get("weights", "random") not in ("random", "kmeans")
-    return published and (given.get("backbone") is not None or given.get("network") == "backbone")
+    pretrained = options.get("weights", "random") not in ("random", "kmeans")
+    return pretrained and (
+        options.get("backbone") is not None or options.get("network") == "backbone"
+    )
 
 
 def _names(section: type) -> set[str]:

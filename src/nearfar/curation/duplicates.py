@@ -210,7 +210,7 @@ def _equal_pixels(
 
 def _checksum(images: Images, row: int) -> bytes:
     """Return a checksum of an image's pixels, at full size if the image has a file."""
-    pixels = images.whole(row) if isinstance(images, StoredImages) else images[row]
+    pixels = images.full_size(row) if isinstance(images, StoredImages) else images[row]
     return sha256(repr(pixels.shape).encode() + pixels.numpy().tobytes()).digest()
 
 

@@ -103,8 +103,8 @@ def find_label_errors(
         total += _ROUNDS * _predict(points, numbers, trusted, seed + _ROUNDS)
     probabilities = total / total.sum(1, keepdims=True)
     confidence, best = probabilities[rows, numbers], probabilities.argmax(1)
-    usual = np.bincount(numbers, confidence) / sizes
-    likely = (best != numbers) & (probabilities[rows, best] >= usual[best])
+    mean_confidence = np.bincount(numbers, confidence) / sizes
+    likely = (best != numbers) & (probabilities[rows, best] >= mean_confidence[best])
     return LabelErrors(confidence.astype(np.float32), classes[best], likely, accuracy)
 
 

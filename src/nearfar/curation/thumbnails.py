@@ -15,7 +15,7 @@ from pyarrow import parquet
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from nearfar.data import Images, in_order, load, to_unit
+from nearfar.data import Images, load_batches, sequential_batches, to_unit
 from nearfar.errors import NearfarError, reason
 from nearfar.files import atomic_path
 from nearfar.progress import Track, silent
@@ -157,8 +157,8 @@ def thumbnails(images: Images, *, track: Track = silent) -> Thumbnails:
     gray = torch.empty(len(images), _SIDE, _SIDE, dtype=torch.uint8)
     colors = torch.zeros(len(images), 2, _COLOR_SIDE, _COLOR_SIDE, dtype=torch.float16)
     sizes = torch.from_numpy(images.sizes(range(len(images))))
-    whole, batches = images.uncropped(_SIDE), in_order(range(len(images)), _BATCH)
-    for rows, pixels in track(load(whole, batches), "comparing pixels", len(batches)):
+    whole, batches = images.uncropped(_SIDE), sequential_batches(range(len(images)), _BATCH)
+    for rows, pixels in track(load_batches(whole, batches), "comparing pixels", len(batches)):
         unit = to_unit(pixels)
         small = interpolate(unit, size=(_SIDE, _SIDE), mode="area")
         weights = torch.tensor(_LUMA if unit.shape[1] == 3 else (1.0,))

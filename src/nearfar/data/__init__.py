@@ -3,9 +3,9 @@
 from nearfar.data.arrays import PIXEL_TOLERANCE, ArrayImages, as_array, images_from_array
 from nearfar.data.conform import conform_images
 from nearfar.data.darkness import warn_if_dark
-from nearfar.data.datasets import NAMED, default_data_root
+from nearfar.data.datasets import DATASETS, default_data_root
 from nearfar.data.decoding import (
-    image_endings,
+    image_extensions,
     open_image_file,
     read_binary_mask,
     read_header,
@@ -14,10 +14,9 @@ from nearfar.data.decoding import (
 from nearfar.data.encoded import Encoded, UndefinedColorsError, UnreadableError
 from nearfar.data.export import write_images
 from nearfar.data.folders import FolderImages
-from nearfar.data.found import FileItem, Found, Item
 from nearfar.data.images import Images, Shape, to_unit
 from nearfar.data.kind import ImageKind, kind_of
-from nearfar.data.labels import hold_out, labels_like, require_labels
+from nearfar.data.labels import labels_like, require_labels, stratified_split
 from nearfar.data.layouts import (
     Layout,
     images_from_rows,
@@ -28,13 +27,14 @@ from nearfar.data.layouts import (
     warn_about_scale,
 )
 from nearfar.data.levels import Decoding, Window
-from nearfar.data.loader import in_order, is_waiting_for_images, load
+from nearfar.data.listing import FileItem, Item, Listing
+from nearfar.data.loader import is_waiting_for_images, load_batches, sequential_batches
 from nearfar.data.open import open_images
 from nearfar.data.sizes import MIN_SIDE, Channels, Size, check_size
 from nearfar.data.stored import StoredImages, map_in_threads
 from nearfar.data.subset import Subset
 from nearfar.data.video import (
-    VIDEO_ENDINGS,
+    VIDEO_EXTENSIONS,
     VIDEO_FORMATS,
     choose_stream,
     frame_reformatter,
@@ -42,17 +42,17 @@ from nearfar.data.video import (
     is_video,
     open_video,
     pixel_aspect,
+    rotate_frame,
     shown_packets,
-    turn_frame,
     video_reason,
     video_streams,
 )
 
 __all__ = [
+    "DATASETS",
     "MIN_SIDE",
-    "NAMED",
     "PIXEL_TOLERANCE",
-    "VIDEO_ENDINGS",
+    "VIDEO_EXTENSIONS",
     "VIDEO_FORMATS",
     "ArrayImages",
     "Channels",
@@ -60,11 +60,11 @@ __all__ = [
     "Encoded",
     "FileItem",
     "FolderImages",
-    "Found",
     "ImageKind",
     "Images",
     "Item",
     "Layout",
+    "Listing",
     "Shape",
     "Size",
     "StoredImages",
@@ -79,18 +79,16 @@ __all__ = [
     "default_data_root",
     "frame_reformatter",
     "hdr_transfer",
-    "hold_out",
-    "image_endings",
+    "image_extensions",
     "images_from_array",
     "images_from_rows",
     "images_to_array",
-    "in_order",
     "is_video",
     "is_waiting_for_images",
     "kind_of",
     "labels_like",
     "layout_of",
-    "load",
+    "load_batches",
     "map_in_threads",
     "open_image_file",
     "open_images",
@@ -101,10 +99,12 @@ __all__ = [
     "read_header",
     "read_image",
     "require_labels",
+    "rotate_frame",
+    "sequential_batches",
     "shape_of_rows",
     "shown_packets",
+    "stratified_split",
     "to_unit",
-    "turn_frame",
     "video_reason",
     "video_streams",
     "warn_about_scale",

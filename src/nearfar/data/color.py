@@ -40,8 +40,8 @@ def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     if not profile or not features.check("littlecms2"):
         return image
     if image.mode == "LA":
-        gray, opacity = image.split()
-        return Image.merge("LA", (_in_srgb(gray, profile), opacity))
+        gray, alpha = image.split()
+        return Image.merge("LA", (_in_srgb(gray, profile), alpha))
     if image.mode not in ("L", "RGB", "RGBA", "CMYK"):  # palettes, one bit
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
     transform = _transform(profile, image.mode)

@@ -19,7 +19,7 @@ from nearfar.data.sizes import Channels, Size
 from nearfar.errors import NearfarError, reason, require
 from nearfar.files import LEFTOVER
 
-NAMED = (
+DATASETS = (
     "mnist5k",
     "mnist5k:train",
     "mnist5k:test",
@@ -64,14 +64,14 @@ def default_data_root() -> Path:
         ) from error
 
 
-def open_named(
+def open_dataset(
     name: str,
     *,
     data_root: Path | None = None,
     size: Size | None = None,
     channels: Channels | None = None,
 ) -> Images:
-    """Open one of the `NAMED` data sets; see `open_images`."""
+    """Open one of the `DATASETS` data sets; see `open_images`."""
     family, _, split = name.partition(":")
     if family == "mnist5k":
         pixels, labels, classes = _read_mnist5k(split)

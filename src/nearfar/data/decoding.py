@@ -1,7 +1,7 @@
 """Image files: headers, pixels and masks.
 
 PIL decodes most formats. Other formats, such as DICOM and TIFF with many bands, have modules of
-their own, and entries in `OTHER_ENDINGS`, `_other_kind`, `read_header` and `_decoded`.
+their own, and entries in `OTHER_EXTENSIONS`, `_other_kind`, `read_header` and `_decoded`.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from torch import Tensor
 
 from nearfar.data.color import to_srgb
 from nearfar.data.deep import (
-    add_stored,
-    is_cut,
+    add_pixel_format,
+    is_truncated,
     jpeg2000_codec,
+    pixel_format,
     png_codec,
     read_jpeg2000,
     read_png,
     read_ppm,
-    stored,
     unscaled,
     unshifted,
 )
@@ -42,7 +42,7 @@ from nearfar.data.encoded import (
     open_bytes,
 )
 from nearfar.data.images import Shape
-from nearfar.data.levels import AS_STATED, HDR_TRANSFERS, Decoding, Depth, Numbers, Window
+from nearfar.data.levels import AS_STATED, HDR_TRANSFERS, Decoding, Depth, RawPixels, Window
 from nearfar.data.tiff import (
     MAGICS,
     TiffTags,
@@ -63,13 +63,13 @@ MISREAD_BY_PIL = {"FITS"}
 OPENED_AS_OTHERS = {"MPO"}
 
 #: Extensions of images that extras read.
-OTHER_ENDINGS = frozenset({".heic", ".heif", ".hif", ".dcm", ".dicom"})
+OTHER_EXTENSIONS = frozenset({".heic", ".heif", ".hif", ".dcm", ".dicom"})
 HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"mif1", b"msf1")
 
 #: EXIF orientations that swap height and width.
 SIDES_SWAPPED = {5, 6, 7, 8}
 #: Transform that turns an image upright, by EXIF orientation.
-TURNS = {
+TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -120,7 +120,7 @@ def formats() -> tuple[str, ...]:
 
 
 @functools.cache
-def image_endings() -> frozenset[str]:
+def image_extensions() -> frozenset[str]:
     """Return the file extensions of images, in lower case with the dot.
 
     The extensions of HEIC and DICOM are included even if the extras that read them are not
@@ -128,12 +128,12 @@ def image_endings() -> frozenset[str]:
 
     Examples
     --------
-    >>> ".png" in image_endings()
+    >>> ".png" in image_extensions()
     True
     """
     known = {*formats(), *OPENED_AS_OTHERS}
     registered = Image.registered_extensions()
-    return OTHER_ENDINGS | {ending for ending, name in registered.items() if name in known}
+    return OTHER_EXTENSIONS | {extension for extension, name in registered.items() if name in known}
 
 
 def is_dicom(source: Encoded) -> bool:
@@ -197,7 +197,7 @@ def read_header(source: Encoded, decoding: Decoding = AS_STATED) -> Header:
             (height, width),
             gray=Image.getmodebase(image.mode) == "L",
             animated=image.format in ANIMATIONS and bool(getattr(image, "is_animated", False)),
-            orientation=orientation if orientation in TURNS else 1,
+            orientation=orientation if orientation in TRANSPOSES else 1,
             depth=_depth(image),
             unused_bands=max(0, tags.get(ExifTags.Base.SamplesPerPixel, 0) - len(image.getbands())),
             hdr=_hdr_transfer(source) if image.format in HDR_FORMATS else None,
@@ -248,7 +248,7 @@ def read_image(
     channels, height, width = shape
     mode = "L" if channels == 1 else "RGB"
     with _decoded(source, decoding, mode, 2 * max(height, width)) as (file, pixels, orientation):
-        image = pixels.image(decoding.window) if isinstance(pixels, Numbers) else pixels
+        image = pixels.image(decoding.window) if isinstance(pixels, RawPixels) else pixels
         image = _upright(image, orientation)
         image = to_srgb(image, file)
         resize = ImageOps.fit if crop else Image.Image.resize
@@ -280,7 +280,7 @@ def read_range(source: Encoded, decoding: Decoding = AS_STATED) -> Window:
     # Without a window, images of unknown range would be rejected; raw values do not depend on it.
     any_window = replace(decoding, window=decoding.window or (0, 1))
     with _decoded(source, any_window, "RGB") as (_, pixels, _):
-        return pixels.range() if isinstance(pixels, Numbers) else (0.0, 255.0)
+        return pixels.range() if isinstance(pixels, RawPixels) else (0.0, 255.0)
 
 
 def read_binary_mask(source: Encoded, shape: Shape) -> Tensor:
@@ -320,10 +320,10 @@ def read_binary_mask(source: Encoded, shape: Shape) -> Tensor:
         loaded = _loaded(file)
         values = _brightness(_upright(loaded, _orientation(file)))
         marked = (values > 0) & (values >= values.max() / 2)
-        shares = ImageOps.fit(
+        coverage = ImageOps.fit(
             Image.fromarray(marked.astype(np.float32)), (width, height), Image.Resampling.BILINEAR
         )
-    return torch.from_numpy((np.asarray(shares) > 0).astype(np.uint8)).unsqueeze(0)
+    return torch.from_numpy((np.asarray(coverage) > 0).astype(np.uint8)).unsqueeze(0)
 
 
 @contextmanager
@@ -360,7 +360,7 @@ def open_image_file(source: Encoded) -> Iterator[Image.Image]:
     try:
         with open_bytes(source) as file, Image.open(file, formats=formats()) as image:
             _check_pages(image, file)
-            add_stored(image, file)
+            add_pixel_format(image, file)
             check_pixels(image.height, image.width)
             yield image
     except UnreadableError as error:
@@ -372,7 +372,7 @@ def open_image_file(source: Encoded) -> Iterator[Image.Image]:
 @contextmanager
 def _decoded(
     source: Encoded, decoding: Decoding, mode: str, side: int | None = None
-) -> Iterator[tuple[dict[Any, Any], Image.Image | Numbers, int]]:
+) -> Iterator[tuple[dict[Any, Any], Image.Image | RawPixels, int]]:
     """Yield the color metadata of an image, its pixels, and its EXIF orientation.
 
     If `side` is given, JPEG files may be decoded at a reduced size, of at least `side` pixels per
@@ -382,8 +382,8 @@ def _decoded(
     if other is not None:
         with open_bytes(source) as file:
             if isinstance(other, TiffTags):
-                numbers = read_tiff(file, other, decoding)
-                yield {"icc_profile": other.profile}, numbers, other.orientation
+                raw = read_tiff(file, other, decoding)
+                yield {"icc_profile": other.profile}, raw, other.orientation
             else:
                 yield {}, read_dicom(file, decoding.window), 1
         return
@@ -396,18 +396,18 @@ def _decoded(
                 yield image.info, _deep(file, image), _orientation(image)
         else:
             _scale_transparency(image)
-            pixels = _numbers(image, decoding)
+            pixels = _raw_pixels(image, decoding)
             yield image.info, pixels, _orientation(image)
 
 
 def _loaded(image: Image.Image) -> Image.Image:
     """Decode an image, with a straight alpha channel if its file has any alpha channel."""
-    if is_cut(image):
+    if is_truncated(image):
         raise UnreadableError("a JPEG 2000 file of deep colors: expected another format")
     image.load()
     if image.mode == "La":
         return image.convert("LA")
-    opaque = image.mode in ("LA", "RGBA") and not stored(image).opacity
+    opaque = image.mode in ("LA", "RGBA") and not pixel_format(image).alpha
     return image.convert(image.mode.removesuffix("A")) if opaque else image
 
 
@@ -506,13 +506,13 @@ def _late_exif(source: Encoded) -> Image.Exif:
 
 def _upright(image: Image.Image, orientation: int) -> Image.Image:
     """Rotate an image by its EXIF orientation."""
-    turn = TURNS.get(orientation)
-    return image if turn is None else image.transpose(turn)
+    transpose = TRANSPOSES.get(orientation)
+    return image if transpose is None else image.transpose(transpose)
 
 
 def _depth(image: Image.Image) -> Depth:
     """Return whether the values of an image opened by PIL need a window."""
-    if image.mode == "F" or _is_signed(image) or stored(image).bits > 16:
+    if image.mode == "F" or _is_signed(image) or pixel_format(image).bits > 16:
         return Depth.UNKNOWN
     if image.mode.startswith("I"):
         known = image.format in SIXTEEN_BITS[image.mode.rstrip("BLN")]
@@ -522,15 +522,17 @@ def _depth(image: Image.Image) -> Depth:
 
 def _is_signed(image: Image.Image) -> bool:
     tags = _tags(image)
-    return stored(image).signed or SIGNED in np.atleast_1d(tags.get(ExifTags.Base.SampleFormat, 1))
+    return pixel_format(image).signed or SIGNED in np.atleast_1d(
+        tags.get(ExifTags.Base.SampleFormat, 1)
+    )
 
 
 def _is_beyond_pillow(image: Image.Image, decoding: Decoding) -> bool:
     """Return whether PIL cannot read an image, or not at the depth that a window needs."""
-    return is_cut(image) or (decoding.window is not None and _is_deep_color(image))
+    return is_truncated(image) or (decoding.window is not None and _is_deep_color(image))
 
 
-def _deep(file: BinaryIO, image: Image.Image) -> Numbers:
+def _deep(file: BinaryIO, image: Image.Image) -> RawPixels:
     """Read the pixel values of an image that PIL cannot read at full depth."""
     if image.format == "PNG":
         return read_png(file)
@@ -540,9 +542,9 @@ def _deep(file: BinaryIO, image: Image.Image) -> Numbers:
 def _is_deep_color(image: Image.Image) -> bool:
     """Return whether PIL reads only the high bytes of 16-bit samples."""
     if image.format == "PPM":
-        return image.mode == "RGB" and stored(image).white > 255
+        return image.mode == "RGB" and pixel_format(image).white > 255
     if image.format == "JPEG2000":
-        return is_cut(image)
+        return is_truncated(image)
     if image.format == "PNG":
         tile = next(iter(getattr(image, "tile", ())), None)
         return tile is not None and ";16" in str(tile[3]) and not image.mode.startswith("I")
@@ -550,7 +552,7 @@ def _is_deep_color(image: Image.Image) -> bool:
     return image.format == "TIFF" and image.mode == "RGB" and bool(np.max(bits) > 8)
 
 
-def _numbers(image: Image.Image, decoding: Decoding) -> Image.Image | Numbers:
+def _raw_pixels(image: Image.Image, decoding: Decoding) -> Image.Image | RawPixels:
     """Decode an image; return its raw values if they have more than 8 bits."""
     loaded = _loaded(image)
     depth = _depth(image)
@@ -559,32 +561,32 @@ def _numbers(image: Image.Image, decoding: Decoding) -> Image.Image | Numbers:
     values = np.asarray(image)
     tags = _tags(image)
     inverted = tags.get(ExifTags.Base.PhotometricInterpretation, 1) == 0
-    described = stored(image)
+    file_format = pixel_format(image)
     if image.format == "JPEG2000" and (depth is Depth.UNKNOWN or decoding.window is not None):
-        stated = None if depth is Depth.UNKNOWN else (0, described.white)
-        return Numbers(unshifted(values, described), stated)
+        stated = None if depth is Depth.UNKNOWN else (0, file_format.white)
+        return RawPixels(unshifted(values, file_format), stated)
     if image.format == "PPM" and depth is Depth.FULL and decoding.window is not None:
-        return Numbers(unscaled(values, described.white), (0, described.white))
+        return RawPixels(unscaled(values, file_format.white), (0, file_format.white))
     if depth is Depth.UNKNOWN:
         if image.mode == "L":
             values = values.view(np.int8)
         elif image.mode == "I" and not _is_signed(image):
             values = values.view(np.uint32)
-        return Numbers(values, None, inverted)
+        return RawPixels(values, None, inverted)
     values = values.astype(np.uint16)
     transparent = image.info.get("transparency")
-    opacity = (values != transparent) * np.uint8(255) if isinstance(transparent, int) else None
+    alpha = (values != transparent) * np.uint8(255) if isinstance(transparent, int) else None
     if 12 in np.atleast_1d(tags.get(ExifTags.Base.BitsPerSample, 16)) and decoding.window is None:
         values = np.left_shift(values, 4, dtype=np.uint16)
-    return Numbers(values, (0, 65535), inverted, opacity)
+    return RawPixels(values, (0, 65535), inverted, alpha)
 
 
 def _brightness(image: Image.Image) -> npt.NDArray[Any]:
     """Return the largest color value of each pixel, [h, w]; transparent pixels are black."""
     if image.mode == "F" or image.mode.startswith("I"):
         return np.asarray(image)
-    *colors, opacity = np.moveaxis(np.asarray(image.convert("RGBA")), -1, 0)
-    return np.minimum(np.maximum.reduce(colors), opacity)
+    *colors, alpha = np.moveaxis(np.asarray(image.convert("RGBA")), -1, 0)
+    return np.minimum(np.maximum.reduce(colors), alpha)
 
 
 def _as_mode(image: Image.Image, mode: str) -> Image.Image:

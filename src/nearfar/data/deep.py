@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image, PpmImagePlugin
 
 from nearfar.data.encoded import UnreadableError, check_pixels, require_reader
-from nearfar.data.levels import Numbers
+from nearfar.data.levels import RawPixels
 
 #: Start of the pixels of a JPEG 2000 file.
 _CODESTREAM = b"\xff\x4f\xff\x51"
@@ -19,17 +19,17 @@ _CODESTREAM = b"\xff\x4f\xff\x51"
 _KEY = "nearfar stored"
 
 
-class Stored(NamedTuple):
+class PixelFormat(NamedTuple):
     """Pixel format of a file, before Pillow scales values, and whether the last band is alpha."""
 
     white: int = 255
     bits: int = 8
     signed: bool = False
-    even: bool = True  # all bands have the same number of bits
-    opacity: bool = True
+    same_bits: bool = True  # all bands have the same number of bits
+    alpha: bool = True
 
 
-def add_stored(image: Image.Image, file: BinaryIO) -> None:
+def add_pixel_format(image: Image.Image, file: BinaryIO) -> None:
     """Add the pixel format of a file to an image that PIL has opened, but not decoded."""
     if image.format == "PPM":
         decoder, _, _, form = _tile(image)
@@ -37,25 +37,25 @@ def add_stored(image: Image.Image, file: BinaryIO) -> None:
             white = 65535 if "I;16B" in form else 255
         else:
             white = form[1] if isinstance(form, tuple) else 255
-        image.info[_KEY] = Stored(white)
+        image.info[_KEY] = PixelFormat(white)
     elif image.format == "TGA":
         file.seek(17)
-        image.info[_KEY] = Stored(opacity=bool(file.read(1)[0] & 15))
+        image.info[_KEY] = PixelFormat(alpha=bool(file.read(1)[0] & 15))
     elif image.format == "JPEG2000":
         image.info[_KEY] = _read_components(file)
 
 
-def stored(image: Image.Image) -> Stored:
-    """Return the pixel format that `add_stored` added to an image, or the default."""
-    found = image.info.get(_KEY, Stored())
-    return found if isinstance(found, Stored) else Stored()
+def pixel_format(image: Image.Image) -> PixelFormat:
+    """Return the pixel format that `add_pixel_format` added to an image, or the default."""
+    file_format = image.info.get(_KEY, PixelFormat())
+    return file_format if isinstance(file_format, PixelFormat) else PixelFormat()
 
 
-def is_cut(image: Image.Image) -> bool:
+def is_truncated(image: Image.Image) -> bool:
     """Return whether Pillow truncates a JPEG 2000 file, so that the largest values become 0."""
     if image.format != "JPEG2000":
         return False
-    bits, signed = stored(image).bits, stored(image).signed
+    bits, signed = pixel_format(image).bits, pixel_format(image).signed
     if image.mode == "I;16":
         return bits > 16
     return bits > 8 or (signed and image.mode != "L")
@@ -71,13 +71,13 @@ def jpeg2000_codec() -> Any:
     return require_reader("imagecodecs", kind="a JPEG 2000 file of deep colors", extra="tiff")
 
 
-def read_png(file: BinaryIO) -> Numbers:
+def read_png(file: BinaryIO) -> RawPixels:
     """Read 16-bit colors, which Pillow would reduce to their high bytes."""
     values = png_codec().png_decode(file.read())
-    return _with_opacity(values, (0, 65535), 8)
+    return _with_alpha(values, (0, 65535), 8)
 
 
-def read_jpeg2000(file: BinaryIO, image: Image.Image) -> Numbers:
+def read_jpeg2000(file: BinaryIO, image: Image.Image) -> RawPixels:
     """Read pixel values that Pillow truncates.
 
     Raises
@@ -88,26 +88,28 @@ def read_jpeg2000(file: BinaryIO, image: Image.Image) -> Numbers:
     if image.mode == "CMYK":
         raise UnreadableError("a JPEG 2000 file of deep CMYK colors")
     values = np.atleast_3d(jpeg2000_codec().jpeg2k_decode(file.read()))
-    found = stored(image)
-    if not found.even:
+    file_format = pixel_format(image)
+    if not file_format.same_bits:
         raise UnreadableError("a JPEG 2000 file whose bands differ in bit depth")
     if values.shape[:2] != (image.height, image.width):
         raise UnreadableError(f"pixels of shape {values.shape}: expected those of the header")
-    known = found.bits <= 16 and not found.signed
-    return _with_opacity(values, (0, found.white) if known else None, max(0, found.bits - 8))
+    known = file_format.bits <= 16 and not file_format.signed
+    return _with_alpha(
+        values, (0, file_format.white) if known else None, max(0, file_format.bits - 8)
+    )
 
 
-def read_ppm(file: BinaryIO, image: Image.Image) -> Numbers:
+def read_ppm(file: BinaryIO, image: Image.Image) -> RawPixels:
     """Read colors with a maximum above 255, which Pillow would reduce to 8 bits."""
     decoder, _, start, _ = _tile(image)
     kind = b"P2" if decoder == "ppm_plain" else b"P5"
-    white = stored(image).white
+    white = pixel_format(image).white
     file.seek(start)
     # Pillow keeps all bits of gray images: as gray, the same file is three times as wide.
     head = b"%s %d %d %d\n" % (kind, 3 * image.width, image.height, white)
     with PpmImagePlugin.PpmImageFile(io.BytesIO(head + file.read())) as gray:
         values = unscaled(np.asarray(gray), white)
-    return Numbers(values.reshape(image.height, image.width, 3), (0, white))
+    return RawPixels(values.reshape(image.height, image.width, 3), (0, white))
 
 
 def unscaled(values: npt.NDArray[Any], white: int) -> npt.NDArray[np.uint16]:
@@ -121,23 +123,23 @@ def unscaled(values: npt.NDArray[Any], white: int) -> npt.NDArray[np.uint16]:
     return np.rint(values * (white / 65535)).astype(np.uint16)
 
 
-def unshifted(values: npt.NDArray[Any], numbers: Stored) -> npt.NDArray[Any]:
+def unshifted(values: npt.NDArray[Any], pixel_format: PixelFormat) -> npt.NDArray[Any]:
     """Return the gray values of a JPEG 2000 file, without the shift and offset of Pillow."""
-    low = values >> (8 * values.itemsize - numbers.bits)
-    return low.astype(np.int32) - 2 ** (numbers.bits - 1) if numbers.signed else low
+    low = values >> (8 * values.itemsize - pixel_format.bits)
+    return low.astype(np.int32) - 2 ** (pixel_format.bits - 1) if pixel_format.signed else low
 
 
-def _with_opacity(
+def _with_alpha(
     values: npt.NDArray[Any], stated: tuple[float, float] | None, shift: int
-) -> Numbers:
+) -> RawPixels:
     colors = values.shape[-1] - (values.shape[-1] in (2, 4))
     opaque = colors == values.shape[-1] or values.dtype.kind == "i"
-    opacity = None if opaque else (values[..., -1] >> shift).astype(np.uint8)
+    alpha = None if opaque else (values[..., -1] >> shift).astype(np.uint8)
     values = np.ascontiguousarray(values[..., 0] if colors == 1 else values[..., :colors])
-    return Numbers(values, stated, opacity=opacity)
+    return RawPixels(values, stated, alpha=alpha)
 
 
-def _read_components(file: BinaryIO) -> Stored:
+def _read_components(file: BinaryIO) -> PixelFormat:
     """Read the pixel format of a JPEG 2000 file."""
     file.seek(0)
     if file.read(4) != _CODESTREAM:
@@ -147,7 +149,7 @@ def _read_components(file: BinaryIO) -> Stored:
     check_pixels(bottom - top, right - left)  # PIL has read the size in another box
     depths = file.read(3 * count)[::3]
     bits = [(depth & 0x7F) + 1 for depth in depths]
-    return Stored(2 ** max(bits) - 1, max(bits), depths[0] >= 0x80, len(set(bits)) == 1)
+    return PixelFormat(2 ** max(bits) - 1, max(bits), depths[0] >= 0x80, len(set(bits)) == 1)
 
 
 def _tile(image: Image.Image) -> Any:

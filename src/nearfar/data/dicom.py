@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nearfar.data.encoded import UnreadableError, check_pixels, require_reader
-from nearfar.data.levels import Depth, Numbers, Window
+from nearfar.data.levels import Depth, RawPixels, Window
 
 #: Bytes after the preamble of 128 bytes.
 MAGIC = b"DICM"
@@ -38,7 +38,7 @@ def read_dicom_header(file: BinaryIO) -> DicomHeader:
     return _check(_pydicom().dcmread(file, stop_before_pixels=True))
 
 
-def read_dicom(file: BinaryIO, window: Window | None = None) -> Numbers:
+def read_dicom(file: BinaryIO, window: Window | None = None) -> RawPixels:
     """Return the values of an image after rescaling, and its window.
 
     Parameters
@@ -55,16 +55,16 @@ def read_dicom(file: BinaryIO, window: Window | None = None) -> Numbers:
     """
     data = _pydicom().dcmread(file)
     header = _check(data)
-    for name, usual in _RESCALE.items():
+    for name, default in _RESCALE.items():
         if data.get(name) in (None, ""):  # an empty value counts as absent
-            setattr(data, name, usual)
+            setattr(data, name, default)
     pixels = require_reader("pydicom.pixels", kind="a DICOM image", extra="dicom")
     stored = _stored(data)
     if not header.gray:
         if data.PhotometricInterpretation == "PALETTE COLOR":
             stored = pixels.apply_color_lut(stored, data)
-            return Numbers(stored, (0, np.iinfo(stored.dtype).max))
-        return Numbers(stored, (0, 2 ** int(data.BitsStored) - 1))
+            return RawPixels(stored, (0, np.iinfo(stored.dtype).max))
+        return RawPixels(stored, (0, 2 ** int(data.BitsStored) - 1))
     values = pixels.apply_modality_lut(stored, data).astype(np.float32)
     stated = _range(data, pixels)
     if window is None and _is_curved(data):
@@ -79,7 +79,7 @@ def read_dicom(file: BinaryIO, window: Window | None = None) -> Numbers:
         if width <= 0:
             raise UnreadableError(f"a window of width {width:g}: expected a positive width")
         stated = (center - width / 2, center + width / 2)
-    return Numbers(values, stated, inverted=data.PhotometricInterpretation == "MONOCHROME1")
+    return RawPixels(values, stated, inverted=data.PhotometricInterpretation == "MONOCHROME1")
 
 
 def _stored(data: Any) -> npt.NDArray[Any]:

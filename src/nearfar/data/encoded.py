@@ -54,7 +54,7 @@ class UndefinedColorsError(UnreadableError):
 
     Attributes
     ----------
-    why : str
+    reason : str
         What the image does not define.
 
     Examples
@@ -63,9 +63,9 @@ class UndefinedColorsError(UnreadableError):
     '5 bands: name one, such as --bands 3'
     """
 
-    def __init__(self, why: str, remedy: str) -> None:
-        super().__init__(f"{why}: {remedy}")
-        self.why = why
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(f"{reason}: {remedy}")
+        self.reason = reason
 
 
 def require_reader(module: str, *, kind: str, extra: str) -> ModuleType:

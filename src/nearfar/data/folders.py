@@ -7,14 +7,14 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from pathlib import Path
 
-from nearfar.data.decoding import image_endings, is_dicom
-from nearfar.data.found import FileItem, Found, merge
+from nearfar.data.decoding import image_extensions, is_dicom
 from nearfar.data.levels import AS_STATED, Decoding
-from nearfar.data.parquet_files import PARQUET_ENDING, find_rows
-from nearfar.data.shards import TAR_ENDING, find_members
+from nearfar.data.listing import FileItem, Listing, merge
+from nearfar.data.parquet_files import PARQUET_EXTENSION, find_rows
+from nearfar.data.shards import TAR_EXTENSION, find_members
 from nearfar.data.sizes import Channels, Size
 from nearfar.data.stored import Read, StoredImages
-from nearfar.data.video import VIDEO_ENDINGS, find_frames
+from nearfar.data.video import VIDEO_EXTENSIONS, find_frames
 from nearfar.errors import NearfarError, printable, reason
 from nearfar.files import normal_form
 from nearfar.progress import Track, silent
@@ -22,7 +22,7 @@ from nearfar.progress import Track, silent
 #: Folders of thumbnails and deleted files, from network storage, Windows and macOS.
 SYSTEM_FOLDERS = {"@eadir", "@recycle", "#recycle", "$recycle.bin", "__macosx"}
 #: Maximum number of extensions that a message lists.
-SHOWN_ENDINGS = 8
+SHOWN_EXTENSIONS = 8
 #: Files of a run, whose reports hold images.
 RUN_FILES = frozenset({"config.json", "log.jsonl"})
 #: Common names of data set splits, which are not classes.
@@ -109,11 +109,11 @@ class FolderImages(StoredImages):
     ) -> None:
         self.root = Path(root)
         if files is None:
-            found = find_images(self.root, frame_rate)
+            listing = find_images(self.root, frame_rate)
         else:
-            found = Found([FileItem(self.root, file) for file in files], _classes_of(files))
+            listing = Listing([FileItem(self.root, file) for file in files], _classes_of(files))
         super().__init__(
-            found,
+            listing,
             name=name or str(root),
             size=size,
             channels=channels,
@@ -129,12 +129,12 @@ class FolderImages(StoredImages):
         return [item.name for item in self.items]
 
 
-def find_images(root: Path, frame_rate: float | None = None) -> Found:
+def find_images(root: Path, frame_rate: float | None = None) -> Listing:
     """Find the images in a folder; folders reached by several links count once.
 
     Tar files, Parquet files with image bytes and, if a frame rate is given, videos are also read.
     """
-    parts = [Found()]
+    parts = [Listing()]
     files, links = _walk(root, parts[0])
     places: list[str] = []  # of each image
     others: list[str] = []
@@ -148,48 +148,52 @@ def find_images(root: Path, frame_rate: float | None = None) -> Found:
         part = _images_in(file, path, frame_rate) if visible else None
         if part is not None:
             places += [path] * len(part.items)
-            parts += [part, Found()]
+            parts += [part, Listing()]
         elif visible or named:
             others.append(path)
-    found = merge(parts)
-    if found.labels is None:
-        found.labels = _classes_of(places)
-    if found.labels is not None and SPLITS.issuperset(str(each).lower() for each in found.labels):
-        found.notes.append(
+    listing = merge(parts)
+    if listing.labels is None:
+        listing.labels = _classes_of(places)
+    if listing.labels is not None and SPLITS.issuperset(
+        str(each).lower() for each in listing.labels
+    ):
+        listing.notes.append(
             "its sub-folders are named like splits, and are used as classes: open one of them for "
             "its classes"
         )
     if others:
-        found.notes.append(_describe_others(others))
-    videos = sum(Path(file).suffix.lower() in VIDEO_ENDINGS for file in others)
+        listing.notes.append(_describe_others(others))
+    videos = sum(Path(file).suffix.lower() in VIDEO_EXTENSIONS for file in others)
     if videos and frame_rate is None:
-        found.notes.append(f"frames of videos ({videos}) are not used: choose some by --frame-rate")
+        listing.notes.append(
+            f"frames of videos ({videos}) are not used: choose some by --frame-rate"
+        )
     if links:
-        found.notes.append(
+        listing.notes.append(
             f"{len(links)} links to folders that are read anyway are not followed "
             f"({printable(links[0])!r}{', …' * (len(links) > 1)})"
         )
-    found.unread += [f"{link!r}: a link to a folder that is read anyway" for link in links]
-    found.unread += [f"{file!r}: not named like an image" for file in others]
-    return found
+    listing.unread += [f"{link!r}: a link to a folder that is read anyway" for link in links]
+    listing.unread += [f"{file!r}: not named like an image" for file in others]
+    return listing
 
 
-def _images_in(file: Path, path: str, frame_rate: float | None) -> Found | None:
+def _images_in(file: Path, path: str, frame_rate: float | None) -> Listing | None:
     """Return the images in a container file of a folder, or None if it holds none."""
-    ending = file.suffix.lower()
+    extension = file.suffix.lower()
     try:
-        if ending == TAR_ENDING:
+        if extension == TAR_EXTENSION:
             return find_members(file, f"{path}/")
-        if ending == PARQUET_ENDING:
+        if extension == PARQUET_EXTENSION:
             return find_rows(file, path, f"{path}/")
-        if ending in VIDEO_ENDINGS and frame_rate is not None:
+        if extension in VIDEO_EXTENSIONS and frame_rate is not None:
             return find_frames(file, frame_rate, path)
     except NearfarError as error:
-        return Found(skipped=[f"{path!r}: {error}"])
+        return Listing(skipped=[f"{path!r}: {error}"])
     return None
 
 
-def _walk(root: Path, found: Found) -> tuple[list[Path], list[str]]:
+def _walk(root: Path, listing: Listing) -> tuple[list[Path], list[str]]:
     """Return the files below a folder, and the links that are not followed."""
     visited: set[Path] = set()
     files: list[Path] = []
@@ -197,7 +201,7 @@ def _walk(root: Path, found: Found) -> tuple[list[Path], list[str]]:
 
     def skip_folder(error: OSError) -> None:
         place = str(Path(error.filename).relative_to(root))
-        found.skipped.append(f"{place!r}: {reason(error)}")
+        listing.skipped.append(f"{place!r}: {reason(error)}")
 
     # Links are followed last, since they may lead to folders that are also reached without them.
     waiting = deque([root])
@@ -211,13 +215,13 @@ def _walk(root: Path, found: Found) -> tuple[list[Path], list[str]]:
             visited.add(folder.resolve())
             if folder != root and RUN_FILES.issubset(names):
                 place = printable(str(folder.relative_to(root)))
-                found.notes.append(f"{place!r} is a run: its images are not used")
-                found.unread.append(f"{place!r}: a run, with its reports")
+                listing.notes.append(f"{place!r} is a run: its images are not used")
+                listing.unread.append(f"{place!r}: a run, with its reports")
                 subfolders.clear()
                 continue
             for name in filter(_is_of_the_system, sorted(subfolders)):
                 place = printable(str((folder / name).relative_to(root)))
-                found.unread.append(f"{place!r}: thumbnails or deleted files")
+                listing.unread.append(f"{place!r}: thumbnails or deleted files")
             subfolders[:] = sorted(
                 name for name in subfolders if _is_visible(name) and not _is_of_the_system(name)
             )
@@ -235,19 +239,21 @@ def _is_of_the_system(folder: str) -> bool:
 
 
 def _is_named_like_an_image(path: Path) -> bool:
-    return path.suffix.lower() in image_endings()
+    return path.suffix.lower() in image_extensions()
 
 
 def _describe_others(files: Sequence[str]) -> str:
     """Return the number of unread files per extension, as text."""
-    endings = Counter(
-        printable(Path(file).suffix.lower()) or "no ending"
+    extensions = Counter(
+        printable(Path(file).suffix.lower()) or "no extension"
         if _is_visible(Path(file).name)
         else "hidden"
         for file in files
     )
-    listed = [f"{ending} ({count})" for ending, count in endings.most_common(SHOWN_ENDINGS)]
-    more = ", …" if len(endings) > SHOWN_ENDINGS else ""
+    listed = [
+        f"{extension} ({count})" for extension, count in extensions.most_common(SHOWN_EXTENSIONS)
+    ]
+    more = ", …" if len(extensions) > SHOWN_EXTENSIONS else ""
     what = "1 file is" if len(files) == 1 else f"{len(files)} files are"
     return f"{what} not named like images: {', '.join(listed)}{more}"
 

@@ -91,7 +91,7 @@ class Images(Dataset[Tensor]):
         """
         return self
 
-    def not_used(self) -> list[str]:
+    def unused(self) -> list[str]:
         """Return one line per file or array that was not used, with the reason."""
         return [*self.skipped, *self.unread]
 

@@ -37,7 +37,7 @@ def require_labels(images: Images) -> npt.NDArray[np.int64]:
     return images.labels
 
 
-def hold_out(images: Images, seed: int) -> tuple[Rows, Rows]:
+def stratified_split(images: Images, seed: int) -> tuple[Rows, Rows]:
     """Split labeled images at random: four fifths of each class for training, a fifth for testing.
 
     Parameters
@@ -61,7 +61,7 @@ def hold_out(images: Images, seed: int) -> tuple[Rows, Rows]:
     --------
     >>> from nearfar.data import images_from_array
     >>> images = images_from_array(np.zeros((10, 8, 8)), labels=[0, 1] * 5)
-    >>> [len(rows) for rows in hold_out(images, seed=0)]
+    >>> [len(rows) for rows in stratified_split(images, seed=0)]
     [8, 2]
     """
     from sklearn.model_selection import train_test_split

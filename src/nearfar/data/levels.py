@@ -86,31 +86,31 @@ class Depth(Enum):
     UNKNOWN = 3  # floats, signed and 32-bit integers
 
 
-class Numbers(NamedTuple):
+class RawPixels(NamedTuple):
     """Pixel values of an image before conversion to gray levels.
 
     Attributes
     ----------
     values : array [h, w] or [h, w, 3]
         Values as the file specifies them.
-    stated : (low, high) or None
+    default_window : (low, high) or None
         Values of black and white, according to the file or its data type.
     inverted : bool
         Whether low values are white.
-    opacity : uint8[h, w] or None
+    alpha : uint8[h, w] or None
         Alpha channel, 255 where the image is opaque.
 
     Examples
     --------
-    >>> numbers = Numbers(np.array([[0, 2048], [4095, 4095]], np.uint16), (0, 65535))
-    >>> np.asarray(numbers.image((0, 4095))).tolist()
+    >>> raw = RawPixels(np.array([[0, 2048], [4095, 4095]], np.uint16), (0, 65535))
+    >>> np.asarray(raw.image((0, 4095))).tolist()
     [[0, 128], [255, 255]]
     """
 
     values: npt.NDArray[Any]
-    stated: Window | None = None
+    default_window: Window | None = None
     inverted: bool = False
-    opacity: npt.NDArray[np.uint8] | None = None
+    alpha: npt.NDArray[np.uint8] | None = None
 
     def image(self, window: Window | None = None) -> Image.Image:
         """Return an 8-bit image: grayscale or RGB, with an alpha channel if there is one.
@@ -118,14 +118,14 @@ class Numbers(NamedTuple):
         Parameters
         ----------
         window : (low, high), optional
-            Values of black and white. Default: `stated`, which is always used for 8-bit pixels.
+            Values of black and white; not used for 8-bit pixels. Default: `default_window`.
 
         Raises
         ------
         UnreadableError
             If there is no window, or a pixel is not finite.
         """
-        window = self.stated if window is None or self.values.dtype == np.uint8 else window
+        window = self.default_window if window is None or self.values.dtype == np.uint8 else window
         if self.values.dtype.kind == "f" and not np.isfinite(self.values).all():
             raise UnreadableError("NaN or infinite pixels")
         if window is None:
@@ -143,8 +143,8 @@ class Numbers(NamedTuple):
             np.multiply(scaled, 255 / (high - low), out=scaled)
             levels = np.rint(scaled.clip(0, 255, out=scaled), out=scaled).astype(np.uint8)
         image = Image.fromarray(~levels if self.inverted else levels)
-        if self.opacity is not None:
-            image.putalpha(Image.fromarray(self.opacity))
+        if self.alpha is not None:
+            image.putalpha(Image.fromarray(self.alpha))
         return image
 
     def range(self) -> Window:

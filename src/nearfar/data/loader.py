@@ -45,7 +45,7 @@ def is_waiting_for_images() -> bool:
     return _waiting
 
 
-def load(
+def load_batches(
     images: Images,
     batches: Iterable[Sequence[int]] | Iterable[Tensor],
     *,
@@ -82,9 +82,9 @@ def load(
     Examples
     --------
     >>> import numpy as np
-    >>> from nearfar.data import images_from_array, in_order
+    >>> from nearfar.data import images_from_array, sequential_batches
     >>> images = images_from_array(np.zeros((5, 8, 8), np.uint8))
-    >>> for indices, pixels in load(images, in_order(range(5), batch_size=3)):
+    >>> for indices, pixels in load_batches(images, sequential_batches(range(5), batch_size=3)):
     ...     print(indices.tolist(), tuple(pixels.shape))
     [0, 1, 2] (3, 1, 8, 8)
     [3, 4] (2, 1, 8, 8)
@@ -105,12 +105,12 @@ def load(
     )
 
 
-def in_order(rows: range, batch_size: int) -> list[range]:
+def sequential_batches(rows: range, batch_size: int) -> list[range]:
     """Split consecutive rows into batches.
 
     Examples
     --------
-    >>> in_order(range(5), batch_size=3)
+    >>> sequential_batches(range(5), batch_size=3)
     [range(0, 3), range(3, 5)]
     """
     return [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]

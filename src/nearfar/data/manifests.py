@@ -10,12 +10,12 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from nearfar.data.found import FileItem, Found
 from nearfar.data.label_values import label_columns, label_values
+from nearfar.data.listing import FileItem, Listing
 from nearfar.errors import NearfarError, printable, reason
 from nearfar.files import exists, find_path, normal_form
 
-MANIFEST_ENDINGS = (".csv", ".tsv")
+MANIFEST_EXTENSIONS = (".csv", ".tsv")
 #: Names of path columns, in lowercase without punctuation, most likely first.
 PATH_COLUMNS = (
     *("path", "filepath", "imagepath", "imagefilepath", "imgpath", "file", "filename", "image"),
@@ -28,7 +28,7 @@ SEPARATORS = ",;\t"
 _SHOWN = 200
 
 
-def read_csv_manifest(path: Path, name: str) -> Found:
+def read_csv_manifest(path: Path, name: str) -> Listing:
     """Read a manifest in text: UTF-8 or UTF-16; with commas, semicolons or tabs.
 
     Raises
@@ -68,9 +68,9 @@ def read_csv_manifest(path: Path, name: str) -> Found:
         return [row[number].strip() if number < len(row) else "" for row in body]
 
     values = None if labels is None else column(labels)
-    found = _images(path.parent, column(files), values, labels, name, text=True)
-    found.unread = [*columns_not_read(titles, (files, labels)), *found.unread]
-    return found
+    listing = _images(path.parent, column(files), values, labels, name, text=True)
+    listing.unread = [*columns_not_read(titles, (files, labels)), *listing.unread]
+    return listing
 
 
 def choose_columns(titles: Sequence[str], name: str) -> tuple[str, str | None]:
@@ -108,7 +108,7 @@ def check_single(titles: Sequence[str], used: Iterable[str | None], name: str) -
 
 def manifest_of(
     root: Path, files: Sequence[Any], labels: Sequence[Any] | None, title: str | None, name: str
-) -> Found:
+) -> Listing:
     """Return the images of a manifest whose columns were read from Parquet."""
     paths = ["" if file is None else str(file).strip() for file in files]
     return _images(root, paths, labels, title, name)
@@ -127,20 +127,20 @@ def _images(
     name: str,
     *,
     text: bool = False,
-) -> Found:
+) -> Listing:
     """Return the images of rows, without repeated files and rows without a path."""
     if not files:
         raise NearfarError(f"{name!r} has no rows: expected a path in each")
-    found, first_rows = Found(), _first_rows(root, files)
+    listing, first_rows = Listing(), _first_rows(root, files)
     if labels is not None and title is not None:
         labels = label_values(labels, title, name, text=text)
     repeated = 0
     for row, file in enumerate(files):
         first = first_rows[row]
         if first is None:
-            found.skipped.append(f"row {row + 1}: {_short(file)} is no path")
+            listing.skipped.append(f"row {row + 1}: {_short(file)} is no path")
         elif first == row:
-            found.items.append(_as_spelled(root, file))
+            listing.items.append(_as_spelled(root, file))
         elif labels is not None and labels[row] != labels[first]:
             raise NearfarError(
                 f"{name!r} lists {_short(file)} as {labels[first]!r} and as {labels[row]!r}: "
@@ -148,12 +148,12 @@ def _images(
             )
         else:
             repeated += 1
-            found.unread.append(f"row {row + 1}: {_short(file)} is listed before")
+            listing.unread.append(f"row {row + 1}: {_short(file)} is listed before")
     if repeated:
-        found.notes.append(f"rows name images that are listed before ({repeated}): used once")
+        listing.notes.append(f"rows name images that are listed before ({repeated}): used once")
     if labels is not None:
-        found.labels = [labels[row] for row, first in enumerate(first_rows) if first == row]
-    return found
+        listing.labels = [labels[row] for row, first in enumerate(first_rows) if first == row]
+    return listing
 
 
 def _first_rows(root: Path, files: Sequence[str]) -> list[int | None]:
@@ -182,6 +182,6 @@ def _short(file: str) -> str:
     return f"{text}…" if len(file) > _SHOWN else text
 
 
-def _listed(titles: Sequence[str], most: int = 8) -> str:
-    shown = ", ".join(repr(printable(title[:80])) for title in titles[:most])
-    return f"{shown}, …" if len(titles) > most else shown or "none"
+def _listed(titles: Sequence[str], max_titles: int = 8) -> str:
+    shown = ", ".join(repr(printable(title[:80])) for title in titles[:max_titles])
+    return f"{shown}, …" if len(titles) > max_titles else shown or "none"

@@ -11,22 +11,22 @@ from numbers import Real
 from pathlib import Path
 
 from nearfar.data.arrays import open_array_file
-from nearfar.data.datasets import NAMED, open_named
+from nearfar.data.datasets import DATASETS, open_dataset
 from nearfar.data.folders import FolderImages
-from nearfar.data.found import Found, merge
 from nearfar.data.images import Images
 from nearfar.data.levels import Decoding, Window
-from nearfar.data.manifests import MANIFEST_ENDINGS, read_csv_manifest
-from nearfar.data.parquet_files import PARQUET_ENDING, read_parquet
-from nearfar.data.shards import COMPRESSED_ENDINGS, TAR_ENDING, find_members, shards_of
+from nearfar.data.listing import Listing, merge
+from nearfar.data.manifests import MANIFEST_EXTENSIONS, read_csv_manifest
+from nearfar.data.parquet_files import PARQUET_EXTENSION, read_parquet
+from nearfar.data.shards import COMPRESSED_EXTENSIONS, TAR_EXTENSION, find_members, shards_of
 from nearfar.data.sizes import Channels, Size
 from nearfar.data.stored import StoredImages
-from nearfar.data.video import VIDEO_ENDINGS, find_frames
+from nearfar.data.video import VIDEO_EXTENSIONS, find_frames
 from nearfar.errors import NearfarError, reason
 from nearfar.files import exists, find_path
 from nearfar.progress import Track, silent
 
-ARRAY_ENDINGS = (".npy", ".npz")
+ARRAY_EXTENSIONS = (".npy", ".npz")
 
 
 def open_images(
@@ -103,24 +103,24 @@ def open_images(
     >>> len(images), images.shape, images.names()
     (1, (3, 32, 32), ['square.png'])
     """
-    if source in NAMED:
+    if source in DATASETS:
         root = None if data_root is None else Path(data_root).expanduser()
-        return open_named(str(source), data_root=root, size=size, channels=channels)
+        return open_dataset(str(source), data_root=root, size=size, channels=channels)
     decoding = Decoding(window, bands)
     if frame_rate is not None and not (isinstance(frame_rate, Real) and 0 < frame_rate < math.inf):
         raise NearfarError(f"frame_rate={frame_rate}: expected more than 0 frames per second")
     name = os.fspath(source)
     path = _path(name)
     present = exists(path)
-    if present and path.suffix.lower() in ARRAY_ENDINGS and path.is_file():
+    if present and path.suffix.lower() in ARRAY_EXTENSIONS and path.is_file():
         return open_array_file(path, name=name, size=size, channels=channels)
     open_stored: Callable[..., StoredImages]
     if not present:
         open_stored = partial(StoredImages, _shards(name))
     elif path.is_dir():
         open_stored = partial(FolderImages, path, frame_rate=frame_rate)
-    elif found := _found(path, name, frame_rate):
-        open_stored = partial(StoredImages, found)
+    elif listing := _listing(path, name, frame_rate):
+        open_stored = partial(StoredImages, listing)
     else:
         open_stored = partial(FolderImages, path.parent, [path.name])
     images = open_stored(
@@ -150,18 +150,18 @@ def _path(name: str) -> Path:
         raise NearfarError(f"{name!r} cannot be opened ({reason(error)})") from error
 
 
-def _found(path: Path, name: str, frame_rate: float | None) -> Found | None:
+def _listing(path: Path, name: str, frame_rate: float | None) -> Listing | None:
     """Return the images in a file that holds or lists several; None for other files."""
-    ending = path.suffix.lower()
-    if ending in MANIFEST_ENDINGS:
+    extension = path.suffix.lower()
+    if extension in MANIFEST_EXTENSIONS:
         return read_csv_manifest(path, name)
-    if ending == PARQUET_ENDING:
+    if extension == PARQUET_EXTENSION:
         return read_parquet(path, name)
-    if ending == TAR_ENDING:
+    if extension == TAR_EXTENSION:
         return find_members(path, "")
-    if path.name.lower().endswith(COMPRESSED_ENDINGS):
+    if path.name.lower().endswith(COMPRESSED_EXTENSIONS):
         raise NearfarError(f"{name!r} is a compressed archive: expected an uncompressed .tar file")
-    if ending in VIDEO_ENDINGS:
+    if extension in VIDEO_EXTENSIONS:
         if frame_rate is None:
             raise NearfarError(
                 f"{name!r} is a video: expected the number of images per second as --frame-rate"
@@ -170,13 +170,13 @@ def _found(path: Path, name: str, frame_rate: float | None) -> Found | None:
     return None
 
 
-def _shards(name: str) -> Found:
+def _shards(name: str) -> Listing:
     """Return the images of a pattern such as ``shard-{000000..000009}.tar``."""
     names = shards_of(name)
     if names == [name]:
         raise NearfarError(
             f"{name!r} is no file or folder, nor a known name: expected a path or one of "
-            f"{', '.join(NAMED)}"
+            f"{', '.join(DATASETS)}"
         )
     paths = [_path(each) for each in names]
     absent = [path for path in paths if not (exists(path) and path.is_file())]

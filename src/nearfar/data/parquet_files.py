@@ -16,12 +16,12 @@ import pyarrow
 from pyarrow import parquet
 
 from nearfar.data.encoded import Encoded, UnreadableError
-from nearfar.data.found import Found, Item
 from nearfar.data.label_values import label_columns, label_values
+from nearfar.data.listing import Item, Listing
 from nearfar.data.manifests import check_single, choose_columns, columns_not_read, manifest_of
 from nearfar.errors import NearfarError, printable, reason
 
-PARQUET_ENDING = ".parquet"
+PARQUET_EXTENSION = ".parquet"
 #: Names of image byte columns, most likely first.
 IMAGE_COLUMNS = ("image", "img", "picture", "photo", "bytes", "imagebytes", "jpg", "png")
 #: Number of row groups to keep in memory.
@@ -41,7 +41,7 @@ class RowItem(Item):
         self.column, self.row, self.name = column, row, name
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """See `Item`."""
         return f"{self.column.path}, row {self.row}"
 
@@ -74,7 +74,7 @@ class ImageColumn:
         raise UnreadableError("no image in this row")
 
 
-def read_parquet(path: Path, name: str) -> Found:
+def read_parquet(path: Path, name: str) -> Listing:
     """Return the images that a Parquet file holds or lists.
 
     Raises
@@ -85,9 +85,9 @@ def read_parquet(path: Path, name: str) -> Found:
     schema = _schema(path, name)
     if "embedding" in schema.names:
         raise NearfarError(f"{name!r} holds embeddings: expected images, or paths of images")
-    found = find_rows(path, name, "")
-    if found is not None:
-        return found
+    listing = find_rows(path, name, "")
+    if listing is not None:
+        return listing
     files, labels = choose_columns(schema.names, name)
     columns = [files] if labels is None else [files, labels]
     try:
@@ -96,12 +96,12 @@ def read_parquet(path: Path, name: str) -> Found:
     except _DAMAGED as error:
         raise NearfarError(f"{name!r} cannot be read ({reason(error)})") from error
     values = None if labels is None else table[labels].to_pylist()
-    found = manifest_of(path.parent, table[files].to_pylist(), values, labels, name)
-    found.unread += columns_not_read(schema.names, (files, labels))
-    return found
+    listing = manifest_of(path.parent, table[files].to_pylist(), values, labels, name)
+    listing.unread += columns_not_read(schema.names, (files, labels))
+    return listing
 
 
-def find_rows(path: Path, name: str, prefix: str) -> Found | None:
+def find_rows(path: Path, name: str, prefix: str) -> Listing | None:
     """Return the images in a Parquet file, or None if it has no column of image bytes.
 
     Parameters
@@ -137,12 +137,12 @@ def find_rows(path: Path, name: str, prefix: str) -> Found | None:
     except _DAMAGED as error:
         raise NearfarError(f"{name!r} cannot be read ({reason(error)})") from error
     column = ImageColumn(path, title, starts)
-    found = Found([RowItem(column, row, prefix + names[row]) for row in range(total)])
+    listing = Listing([RowItem(column, row, prefix + names[row]) for row in range(total)])
     if values is not None and label_title is not None:
-        _add_labels(found, values, classes, label_title, name)
+        _add_labels(listing, values, classes, label_title, name)
     unread = columns_not_read(schema.names, (title, label_title))
-    found.unread = [f"{prefix.removesuffix('/')} {line}".strip() for line in unread]
-    return found
+    listing.unread = [f"{prefix.removesuffix('/')} {line}".strip() for line in unread]
+    return listing
 
 
 @lru_cache(KEPT_GROUPS)
@@ -192,8 +192,8 @@ def _image_column(schema: Any, features: Mapping[str, Any]) -> str | None:
     if stated:
         return stated[0]
     plain = {"".join(filter(str.isalnum, name.lower())): name for name in reversed(fitting)}
-    usual = next((plain[each] for each in IMAGE_COLUMNS if each in plain), None)
-    return usual or (fitting[0] if len(fitting) == 1 else None)
+    named = next((plain[each] for each in IMAGE_COLUMNS if each in plain), None)
+    return named or (fitting[0] if len(fitting) == 1 else None)
 
 
 def _holds_bytes(kind: Any) -> bool:
@@ -206,9 +206,9 @@ def _holds_bytes(kind: Any) -> bool:
 def _label_column(schema: Any, features: Mapping[str, Any]) -> tuple[str | None, list[str] | None]:
     """Return the label column and its class names."""
     stated = [name for name in schema.names if _kind(features.get(name)) == "ClassLabel"]
-    usual = label_columns(reversed(schema.names))
-    title = next((name for name in usual if name in stated), None)
-    title = title or next(iter([*stated, *usual]), None)
+    named = label_columns(reversed(schema.names))
+    title = next((name for name in named if name in stated), None)
+    title = title or next(iter([*stated, *named]), None)
     if title is None:
         return None, None
     names = features[title].get("names") if title in stated else None
@@ -234,18 +234,18 @@ def _names(file: Any, schema: Any, title: str, total: int) -> list[str]:
 
 
 def _add_labels(
-    found: Found, values: list[Any], classes: list[str] | None, title: str, name: str
+    listing: Listing, values: list[Any], classes: list[str] | None, title: str, name: str
 ) -> None:
     """Set the labels of rows; -1 means unknown, as in test sets."""
     values = [None if value == -1 and classes is not None else value for value in values]
     if all(value is None for value in values):
         return
     if classes is None:
-        found.labels = label_values(values, title, name)
+        listing.labels = label_values(values, title, name)
         return
     known = [value for value in values if value is not None]
     if not all(isinstance(value, int) and 0 <= value < len(classes) for value in known):
         raise NearfarError(
             f"the column {title!r} of {name!r} holds numbers beyond its {len(classes)} classes"
         )
-    found.labels, found.classes = values, [printable(each) for each in classes]
+    listing.labels, listing.classes = values, [printable(each) for each in classes]

@@ -14,15 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nearfar.data.decoding import image_endings
+from nearfar.data.decoding import image_extensions
 from nearfar.data.encoded import UnreadableError
-from nearfar.data.found import Found, Item
 from nearfar.data.label_values import label_columns, label_values
+from nearfar.data.listing import Item, Listing
 from nearfar.errors import NearfarError, printable, reason
 
-TAR_ENDING = ".tar"
+TAR_EXTENSION = ".tar"
 #: Extensions of compressed archives, which do not allow random access to images.
-COMPRESSED_ENDINGS = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+COMPRESSED_EXTENSIONS = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 #: Parts of a sample that may contain its class, most certain first.
 LABEL_PARTS = ("cls", "json", "txt")
 #: Maximum size of a part that may contain a class, in bytes.
@@ -43,7 +43,7 @@ class MemberItem(Item):
         self.shard, self.name, self.offset, self.size = shard, name, offset, size
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """See `Item`."""
         return f"{self.shard}, {self.name}"
 
@@ -98,7 +98,7 @@ def shards_of(pattern: str) -> list[str]:
     return [path for each in filled for path in shards_of(each)]
 
 
-def find_members(path: Path, prefix: str) -> Found:
+def find_members(path: Path, prefix: str) -> Listing:
     """Return the images in a tar file, by their offsets.
 
     Parameters
@@ -108,43 +108,43 @@ def find_members(path: Path, prefix: str) -> Found:
     prefix : str
         Prefix of image names.
     """
-    found = Found()
+    listing = Listing()
     samples: dict[str, _Sample] = {}
     unread: Counter[str] = Counter()
     place = prefix.removesuffix("/") or path.name
-    for name, (offset, size) in _members(path, place, found, unread).items():
+    for name, (offset, size) in _members(path, place, listing, unread).items():
         folder, _, base = name.rpartition("/")
-        stem, _, ending = base.partition(".")
+        stem, _, extension = base.partition(".")
         if not stem:
             unread["hidden"] += 1
             continue
         item = MemberItem(path, prefix + name, offset, size)
         sample = samples.setdefault(f"{folder}/{stem}", _Sample())
-        if f".{base.rpartition('.')[2].lower()}" in image_endings() and ending:
+        if f".{base.rpartition('.')[2].lower()}" in image_extensions() and extension:
             sample.images.append(item)
         else:
-            sample.parts[ending.lower()] = item
+            sample.parts[extension.lower()] = item
     labels: list[Any] = []
     kinds = [_choose(sample, unread) for sample in samples.values()]
     texts = [part for sample in samples.values() if (part := sample.parts.get("txt"))]
     captions = _are_captions(texts)
     for sample, images in zip(samples.values(), kinds, strict=True):
         label, used = _label(sample.parts, captions) if images else (None, "")
-        found.items += images
+        listing.items += images
         labels += [label] * len(images)
         unread.update(f".{kind}" for kind in sample.parts if kind != used)
-    found.unread = [
+    listing.unread = [
         f"{place!r}: {count} members not read: {kind}" for kind, count in sorted(unread.items())
     ]
-    if not found.items and not found.skipped:
-        found.skipped.append(f"{place!r}: a tar file without images")
+    if not listing.items and not listing.skipped:
+        listing.skipped.append(f"{place!r}: a tar file without images")
     if any(label is not None for label in labels):
-        found.labels = label_values(labels, "cls", str(path), text=True)
-    return found
+        listing.labels = label_values(labels, "cls", str(path), text=True)
+    return listing
 
 
 def _members(
-    path: Path, place: str, found: Found, unread: Counter[str]
+    path: Path, place: str, listing: Listing, unread: Counter[str]
 ) -> dict[str, tuple[int, int]]:
     """Return the offset and size of each file by name, without reading its content.
 
@@ -180,7 +180,7 @@ def _members(
                 if last > 0 and file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                     raise tarfile.ReadError("no end mark: damaged or truncated")
     except (tarfile.TarError, OSError, ValueError, UnicodeError, OverflowError) as error:
-        found.skipped.append(f"{place!r}: the rest of the tar file ({reason(error)})")
+        listing.skipped.append(f"{place!r}: the rest of the tar file ({reason(error)})")
     by_path = {posixpath.normpath(name): each for name, each in members.items()}
     for name, target in links.items():
         linked = by_path.get(posixpath.normpath(target))

@@ -22,9 +22,9 @@ from nearfar.data.arrays import ArrayImages, as_index, fits_in_memory, number_la
 from nearfar.data.darkness import DARK, warn_if_dark
 from nearfar.data.decoding import Header, read_image, read_range
 from nearfar.data.encoded import Encoded, MissingReaderError, UnreadableError
-from nearfar.data.found import Found, Item
 from nearfar.data.images import Images, Shape
 from nearfar.data.levels import AS_STATED, Decoding, Depth, Window
+from nearfar.data.listing import Item, Listing
 from nearfar.data.sizes import MIN_SIDE, Channels, Size, check_channels, check_size
 from nearfar.errors import NearfarError, printable
 from nearfar.progress import Track, silent
@@ -56,7 +56,7 @@ class StoredImages(Images):
 
     Parameters
     ----------
-    found : Found
+    listing : Listing
         The images, and their labels.
     name : str
         Name of the source, as given by the user.
@@ -93,21 +93,21 @@ class StoredImages(Images):
     --------
     >>> import io
     >>> from PIL import Image
-    >>> from nearfar.data import Found, Item, StoredImages
+    >>> from nearfar.data import Listing, Item, StoredImages
     >>> class Red(Item):
     ...     name = "red.png"
     ...     def load(self):
     ...         content = io.BytesIO()
     ...         Image.new("RGB", (12, 10), "red").save(content, "PNG")
     ...         return content.getvalue()
-    >>> images = StoredImages(Found([Red()], labels=["color"]), name="memory")
+    >>> images = StoredImages(Listing([Red()], labels=["color"]), name="memory")
     >>> images.shape, images.names(), images.classes
     ((3, 10, 12), ['red.png'], ['color'])
     """
 
     def __init__(
         self,
-        found: Found,
+        listing: Listing,
         *,
         name: str,
         size: Size | None = None,
@@ -121,27 +121,27 @@ class StoredImages(Images):
         check_channels(channels)
         self.name = name
         self.skipped: list[str] = []
-        self.unread = found.unread
+        self.unread = listing.unread
         self._strict = strict
         self._missing: Counter[tuple[str, str]] = Counter()
-        for line in found.skipped:
+        for line in listing.skipped:
             self._skip(line)
-        for note in found.notes:
+        for note in listing.notes:
             warnings.warn(f"{self.name!r}: {note}", stacklevel=3)
 
         rows, headers = [], []
         header_of = partial(_header, decoding=decoding)
-        for row, header in self._each(found.items, header_of, "scanning", progress):
+        for row, header in self._each(listing.items, header_of, "scanning", progress):
             rows.append(row)
             headers.append(header)
         self._warn_of_missing_readers()
-        self._require(headers, found)
+        self._require(headers, listing)
         self._warn_of_headers(headers)
         gray = all(header.gray for header in headers)
         sides = cover or self._default_size({header.size for header in headers})
         self.shape = (channels or (1 if gray else 3), *sides)
 
-        items = [found.items[row] for row in rows]
+        items = [listing.items[row] for row in rows]
         self.decoding = decoding if read else self._with_window(decoding, items, headers)
         self._has_own_reader = read is not None
         self._decoder = read or partial(read_image, decoding=self.decoding)
@@ -153,15 +153,15 @@ class StoredImages(Images):
             for row, pixels in self._each(items, self._decode, "decoding", progress):
                 kept[len(used)] = pixels
                 used.append(row)
-            self._require(used, found)
+            self._require(used, listing)
         self.items = [items[row] for row in used]
         self._sizes = np.array([headers[row].size for row in used], np.int32)
         self._kept = ArrayImages(kept[: len(used)])
         self._unseen = read is None and not self._warn_of_range(items, headers)
         if self.in_memory:
             self._warn_if_dark(kept[: len(used)].split(CHECKED_IMAGES))
-        if found.labels is not None:
-            self._label([found.labels[rows[row]] for row in used], found.classes)
+        if listing.labels is not None:
+            self._label([listing.labels[rows[row]] for row in used], listing.classes)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -207,7 +207,7 @@ class StoredImages(Images):
         """See `Images`; unprintable characters are escaped."""
         return [printable(item.name) for item in self.items]
 
-    def whole(self, row: int) -> Tensor:
+    def full_size(self, row: int) -> Tensor:
         """Return an image at its original size, uint8[3, h, w].
 
         Raises
@@ -352,7 +352,7 @@ class StoredImages(Images):
             raise NearfarError(_gone(item, str(error))) from error
         if self._strict:
             raise NearfarError(_unreadable(item, str(error))) from error
-        warnings.warn(f"{item.place!r} is replaced by a gray image: {error}", stacklevel=2)
+        warnings.warn(f"{item.location!r} is replaced by a gray image: {error}", stacklevel=2)
         return torch.full(self.shape, 128, dtype=torch.uint8)
 
     def _each(
@@ -379,7 +379,7 @@ class StoredImages(Images):
             raise NearfarError(f"{self.name!r}: {line}")
         self.skipped.append(line)
 
-    def _require(self, usable: Sequence[object], found: Found) -> None:
+    def _require(self, usable: Sequence[object], listing: Listing) -> None:
         """Check that there is at least one image."""
         if usable:
             return
@@ -387,7 +387,7 @@ class StoredImages(Images):
             raise NearfarError(
                 f"{self.name!r} has no readable image among {len(self.skipped)}: {self.skipped[0]}"
             )
-        notes = f"; {'; '.join(found.notes)}" if found.notes else ""
+        notes = f"; {'; '.join(listing.notes)}" if listing.notes else ""
         raise NearfarError(
             f"{self.name!r} contains no images: expected .jpg, .png or similar files at any depth"
             f"{notes}"
@@ -437,8 +437,8 @@ def _attempt(read: Callable[[Item], R], item: Item) -> R | UnreadableError:
 
 
 def _gone(item: Item, why: str) -> str:
-    return f"{item.place!r} can no longer be read ({why}): do not change files that are in use"
+    return f"{item.location!r} can no longer be read ({why}): do not change files that are in use"
 
 
 def _unreadable(item: Item, why: str) -> str:
-    return f"{item.place!r} cannot be read ({why}): repair or remove it"
+    return f"{item.location!r} cannot be read ({why}): repair or remove it"

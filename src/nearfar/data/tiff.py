@@ -16,7 +16,7 @@ from nearfar.data.encoded import (
     check_pixels,
     require_reader,
 )
-from nearfar.data.levels import Decoding, Depth, Numbers
+from nearfar.data.levels import Decoding, Depth, RawPixels
 
 MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 #: Data types of samples, by the tag SampleFormat.
@@ -137,8 +137,8 @@ def read_tiff_tags(file: BinaryIO) -> TiffTags:
             page, tags = number, each
             break
 
-    def first(tag: ExifTags.Base, usual: int) -> int:
-        value = tags.get(tag, usual)
+    def first(tag: ExifTags.Base, default: int) -> int:
+        value = tags.get(tag, default)
         return int(value[0] if isinstance(value, tuple) else value)
 
     bits = first(ExifTags.Base.BitsPerSample, 1)
@@ -197,7 +197,7 @@ def tiff_reader() -> Any:
     return tifffile
 
 
-def read_tiff(file: BinaryIO, tags: TiffTags, decoding: Decoding) -> Numbers:
+def read_tiff(file: BinaryIO, tags: TiffTags, decoding: Decoding) -> RawPixels:
     """Read selected bands at full depth.
 
     Raises
@@ -221,17 +221,17 @@ def read_tiff(file: BinaryIO, tags: TiffTags, decoding: Decoding) -> Numbers:
     if pixels.ndim != 3 or pixels.shape[:2] != tags.size:
         raise UnreadableError(f"pixels of shape {pixels.shape}: expected an image")
     values = pixels[..., bands]
-    opacity = None
+    alpha = None
     if tags.alpha and tags.kind == UNSIGNED:
-        shares = pixels[..., tags.alpha_at]
-        opacity = (shares >> max(0, tags.bits - 8)).astype(np.uint8)
+        coverage = pixels[..., tags.alpha_at]
+        alpha = (coverage >> max(0, tags.bits - 8)).astype(np.uint8)
         if tags.alpha == MULTIPLIED:
             white = 2**tags.bits - 1
-            values = values / (np.maximum(shares, 1) / white)[..., None]
+            values = values / (np.maximum(coverage, 1) / white)[..., None]
             values = np.minimum(values, white).astype(pixels.dtype)
-    return Numbers(
+    return RawPixels(
         np.ascontiguousarray(values.squeeze(-1) if len(bands) == 1 else values),
         None if tags.depth is Depth.UNKNOWN else (0, 2**tags.bits - 1),
         tags.photometric == WHITE_IS_ZERO,
-        opacity,
+        alpha,
     )

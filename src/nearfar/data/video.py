@@ -20,14 +20,14 @@ from PIL import Image
 
 from nearfar.data.decoding import Header
 from nearfar.data.encoded import UnreadableError
-from nearfar.data.found import Found, Item
 from nearfar.data.levels import HDR_TRANSFERS, Decoding
+from nearfar.data.listing import Item, Listing
 from nearfar.errors import NearfarError, reason, require
 
 Pixels = npt.NDArray[np.uint8]
 
 #: Common video extensions.
-VIDEO_ENDINGS = frozenset(
+VIDEO_EXTENSIONS = frozenset(
     {
         *(".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts"),
         *(".wmv", ".asf", ".flv", ".ogv", ".3gp", ".3g2", ".vob", ".mxf", ".f4v", ".divx", ".m2v"),
@@ -217,7 +217,7 @@ def frame_reformatter() -> Any:
     return functools.partial(reformatter.reformat, threads=1)
 
 
-def turn_frame(pixels: Pixels, frame: Any, name: str) -> Pixels:
+def rotate_frame(pixels: Pixels, frame: Any, name: str) -> Pixels:
     """Rotate and flip pixels, [h, w] or [h, w, 3], by the display matrix of their frame.
 
     Raises
@@ -228,7 +228,7 @@ def turn_frame(pixels: Pixels, frame: Any, name: str) -> Pixels:
     Examples
     --------
     >>> from types import SimpleNamespace
-    >>> turn_frame(np.zeros((2, 3), np.uint8), SimpleNamespace(side_data=[]), "a.mp4").shape
+    >>> rotate_frame(np.zeros((2, 3), np.uint8), SimpleNamespace(side_data=[]), "a.mp4").shape
     (2, 3)
     """
     matrix = next((s for s in frame.side_data if s.type.name == "DISPLAYMATRIX"), None)
@@ -257,7 +257,7 @@ class FrameItem(Item):
         self.video, self.stamp, self.name = video, stamp, name
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """See `Item`."""
         return f"{self.video.path}, {self.name}"
 
@@ -274,7 +274,7 @@ class FrameItem(Item):
         yield self.load().tobytes()
 
 
-def find_frames(path: Path, rate: float, prefix: str) -> Found:
+def find_frames(path: Path, rate: float, prefix: str) -> Listing:
     """Return the frames of a video shown at 0, 1/rate, 2/rate, … seconds.
 
     Parameters
@@ -292,7 +292,7 @@ def find_frames(path: Path, rate: float, prefix: str) -> Found:
         If the video cannot be read, or its frames have no timestamps.
     """
     av = require("av", extra="video")
-    found, stamps = Found(), []
+    listing, stamps = Listing(), []
     with open_video(path) as (container, stream):
         if container.format.name == "avi" and stream.codec_context.has_b_frames:
             raise NearfarError(
@@ -302,29 +302,29 @@ def find_frames(path: Path, rate: float, prefix: str) -> Found:
         try:
             for packet in shown_packets(container.demux(stream)):
                 if last is not None and packet.dts is not None and packet.dts < last:
-                    found.skipped.append(f"{prefix!r}: frames after time stamps that jump back")
+                    listing.skipped.append(f"{prefix!r}: frames after time stamps that jump back")
                     break
                 last = packet.dts if packet.dts is not None else last
                 stamp = packet.dts if packet.pts is None else packet.pts
                 if stamp is not None:
                     stamps.append(stamp)
         except av.FFmpegError as error:
-            found.skipped.append(f"{prefix!r}: the rest of the video ({video_reason(error)})")
+            listing.skipped.append(f"{prefix!r}: the rest of the video ({video_reason(error)})")
         others = len(video_streams(container)) - 1
         base, gray = stream.time_base, stream.codec_context.pix_fmt or ""
         hdr = hdr_transfer(stream)
     if others:
-        found.notes.append(f"{prefix!r} holds {others + 1} videos: only one is used")
+        listing.notes.append(f"{prefix!r} holds {others + 1} videos: only one is used")
     if hdr:
-        found.notes.append(f"{prefix!r} is HDR video ({hdr}): its levels are used as coded")
+        listing.notes.append(f"{prefix!r} is HDR video ({hdr}): its levels are used as coded")
     if not stamps:
         raise NearfarError(f"{str(path)!r} has no frames with time stamps")
     chosen = _at_rate(sorted(stamps), base, rate)
     video = _Video(path, chosen, gray.startswith("gray"))
     for stamp in chosen:
         seconds = float((stamp - chosen[0]) * base)
-        found.items.append(FrameItem(video, stamp, f"{prefix}#t={seconds:.3f}"))
-    return found
+        listing.items.append(FrameItem(video, stamp, f"{prefix}#t={seconds:.3f}"))
+    return listing
 
 
 def _at_rate(stamps: list[int], base: Fraction, rate: float) -> list[int]:
@@ -461,7 +461,7 @@ class _Reader:
                 (max(1, round(width * self._aspect)), height), Image.Resampling.BILINEAR
             )
             pixels = np.array(wide)
-        return Image.fromarray(turn_frame(pixels, frame, str(self.video.path)))
+        return Image.fromarray(rotate_frame(pixels, frame, str(self.video.path)))
 
     def _keep(self, stamp: int, image: Image.Image | None) -> None:
         if image is None:

@@ -69,14 +69,14 @@ def train_adversarially(
             loss=nn.CrossEntropyLoss(),
             optimizer=torch.optim.SGD(robust.parameters(), lr=0.1, momentum=0.9),
             input_shape=classifier.shape,
-            nb_classes=classifier.classes,
+            nb_classes=classifier.num_classes,
             clip_values=(0.0, 1.0),
             device_type="gpu" if device.type == "cuda" else "cpu",
         )
         trainer = trainers.AdversarialTrainerFBFPyTorch(estimator, eps=epsilon)
         trainer.fit(
             load_pixels(images).numpy(),
-            np.eye(classifier.classes, dtype=np.float32)[require_labels(images)],
+            np.eye(classifier.num_classes, dtype=np.float32)[require_labels(images)],
             nb_epochs=epochs,
             batch_size=_BATCH_SIZE,
         )

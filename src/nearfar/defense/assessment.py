@@ -146,15 +146,15 @@ def assess(
             f"{count} of {len(images)} images of {images.name!r} to attack: expected at least 1 "
             f"of at least {_MIN_IMAGES}"
         )
-    classes = count_classes(defended, images.shape, torch.zeros((), device=device_of(defended)))
+    num_classes = count_classes(defended, images.shape, torch.zeros((), device=device_of(defended)))
     for label in (int(labels.min()), int(labels.max())):
-        if not 0 <= label < classes:
+        if not 0 <= label < num_classes:
             raise NearfarError(
-                f"{images.name!r} has images of class {label}, and the classifier has {classes} "
-                "classes, from 0 on: expected the same classes"
+                f"{images.name!r} has images of class {label}, and the classifier has "
+                f"{num_classes} classes, from 0 on: expected the same classes"
             )
     for name in attacks:
-        check_fits(name, classes)
+        check_fits(name, num_classes)
     order = np.random.default_rng(seed).permutation(len(images))
     split = min(_SUBSTITUTE_IMAGES, len(images) // 2)
     held_out, rest = Subset(images, order[:split]), Subset(images, order[split : split + count])
@@ -170,7 +170,7 @@ def assess(
         epochs=SUBSTITUTE_EPOCHS,
         seed=seed,
         labels=predict_classes(plain, load_pixels(held_out)),
-        classes=classes,
+        num_classes=num_classes,
         device=device_of(defended).type,
     )
     substitute = substitute.to(device_of(defended))

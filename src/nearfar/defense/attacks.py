@@ -234,7 +234,7 @@ def check_attacks(names: Sequence[str]) -> None:
         check_attack(name)
 
 
-def check_fits(name: str, classes: int) -> None:
+def check_fits(name: str, num_classes: int) -> None:
     """Check that an attack supports a number of classes.
 
     Raises
@@ -242,9 +242,9 @@ def check_fits(name: str, classes: int) -> None:
     NearfarError
         If the attack needs more classes; the message names another attack.
     """
-    if name == "autoattack" and classes < _MIN_CLASSES_AUTOATTACK:
+    if name == "autoattack" and num_classes < _MIN_CLASSES_AUTOATTACK:
         raise NearfarError(
-            f"attack {name!r} on {classes} classes: its difference-of-logits-ratio loss needs "
+            f"attack {name!r} on {num_classes} classes: its difference-of-logits-ratio loss needs "
             f"{_MIN_CLASSES_AUTOATTACK} or more: use pgd"
         )
 

@@ -31,18 +31,18 @@ _LR = 1e-3
 _KIND = "nearfar-classifier"
 
 
-def _target(shape: Shape, classes: int) -> nn.Sequential:
+def _target(shape: Shape, num_classes: int) -> nn.Sequential:
     """Return 3×3 convolutions with 32 and 64 channels, max-pooling, and two linear layers."""
     layers: list[nn.Module] = []
     for inner, outer in pairwise((shape[0], 32, 64)):
         layers += [nn.Conv2d(inner, outer, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
     top = 64 * (shape[1] // 4) * (shape[2] // 4)
     return nn.Sequential(
-        *layers, nn.Flatten(), nn.Linear(top, 128), nn.ReLU(), nn.Linear(128, classes)
+        *layers, nn.Flatten(), nn.Linear(top, 128), nn.ReLU(), nn.Linear(128, num_classes)
     )
 
 
-def _substitute(shape: Shape, classes: int) -> nn.Sequential:
+def _substitute(shape: Shape, num_classes: int) -> nn.Sequential:
     """Return 5×5 convolutions with 16 and 32 channels, stride 2, and one linear layer."""
     top = 32 * -(-shape[1] // 4) * -(-shape[2] // 4)
     return nn.Sequential(
@@ -51,7 +51,7 @@ def _substitute(shape: Shape, classes: int) -> nn.Sequential:
         nn.Conv2d(16, 32, 5, stride=2, padding=2),
         nn.ReLU(),
         nn.Flatten(),
-        nn.Linear(top, classes),
+        nn.Linear(top, num_classes),
     )
 
 
@@ -70,13 +70,13 @@ class Classifier(nn.Module):
         Architecture of the network; the substitute is smaller.
     shape : tuple of int
         Channels, height, width of the images, with sides of at least 8 pixels.
-    classes : int
+    num_classes : int
         Number of classes k, at least 2.
 
     Raises
     ------
     NearfarError
-        If the architecture is unknown, or `shape` or `classes` is too small.
+        If the architecture is unknown, or `shape` or `num_classes` is too small.
 
     Examples
     --------
@@ -84,19 +84,19 @@ class Classifier(nn.Module):
     torch.Size([2, 10])
     """
 
-    def __init__(self, architecture: str, shape: Shape, classes: int) -> None:
+    def __init__(self, architecture: str, shape: Shape, num_classes: int) -> None:
         super().__init__()
         if architecture not in _ARCHITECTURES:
             raise NearfarError(
                 f"classifier {architecture!r} is unknown: expected {' or '.join(_ARCHITECTURES)}"
             )
-        if min(shape[1:]) < 8 or classes < 2:
+        if min(shape[1:]) < 8 or num_classes < 2:
             raise NearfarError(
-                f"a classifier of images {shape} into {classes} classes: expected sides of at "
+                f"a classifier of images {shape} into {num_classes} classes: expected sides of at "
                 "least 8 pixels and at least 2 classes"
             )
-        self.architecture, self.shape, self.classes = architecture, shape, classes
-        self.layers = _ARCHITECTURES[architecture](shape, classes)
+        self.architecture, self.shape, self.num_classes = architecture, shape, num_classes
+        self.layers = _ARCHITECTURES[architecture](shape, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits, float[b, k], of images, float[b, c, h, w] with values in [0, 1]."""
@@ -110,7 +110,7 @@ def train_classifier(
     epochs: int,
     seed: int = 0,
     labels: Tensor | None = None,
-    classes: int | None = None,
+    num_classes: int | None = None,
     device: str | torch.device = "auto",
     track: Track = silent,
 ) -> Classifier:
@@ -129,7 +129,7 @@ def train_classifier(
     labels : int64[n], optional
         Class of each image, such as the prediction of another classifier. Default: the labels of
         the images.
-    classes : int, optional
+    num_classes : int, optional
         Number of classes. Default: the number in the images or labels, at least 2.
     device : {"auto", "cpu", "cuda", "mps"}
         Device for training.
@@ -150,15 +150,15 @@ def train_classifier(
     --------
     >>> from nearfar.data import ArrayImages
     >>> images = ArrayImages(torch.rand(20, 1, 8, 8), torch.arange(20).numpy() % 2)
-    >>> train_classifier("substitute", images, epochs=1, device="cpu").classes
+    >>> train_classifier("substitute", images, epochs=1, device="cpu").num_classes
     2
     """
     numbers = torch.from_numpy(require_labels(images)) if labels is None else labels
-    if classes is None:
-        classes = max(len(images.classes or ()), int(numbers.max()) + 1, 2)
+    if num_classes is None:
+        num_classes = max(len(images.classes or ()), int(numbers.max()) + 1, 2)
     target = resolve_device(device)
     with own_random_numbers(seed):
-        classifier = Classifier(architecture, images.shape, classes).to(target)
+        classifier = Classifier(architecture, images.shape, num_classes).to(target)
 
         def loss(rows: Tensor) -> Tensor:
             batch = to_unit(images.batch(rows).to(target))
@@ -192,7 +192,7 @@ def save_classifier(path: str | os.PathLike[str], classifier: Classifier) -> Non
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = Path(folder, "classifier.safetensors")
     ...     save_classifier(path, Classifier("substitute", (1, 8, 8), 10))
-    ...     load_classifier(path).classes
+    ...     load_classifier(path).num_classes
     10
     """
     path = Path(path)
@@ -200,7 +200,7 @@ def save_classifier(path: str | os.PathLike[str], classifier: Classifier) -> Non
         "kind": _KIND,
         "architecture": classifier.architecture,
         "shape": json.dumps(classifier.shape),
-        "classes": str(classifier.classes),
+        "classes": str(classifier.num_classes),
     }
     write_tensors(path, to_cpu(classifier.state_dict()), metadata)
 

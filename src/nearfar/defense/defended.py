@@ -235,13 +235,13 @@ class NeighborVoting(DefendedClassifier):
 
 @torch.no_grad()
 def apply_in_batches(
-    call: Callable[[Tensor], Tensor], images: Tensor, device: torch.device | None = None
+    function: Callable[[Tensor], Tensor], images: Tensor, device: torch.device | None = None
 ) -> Tensor:
     """Return the results of a function of images, computed in batches, on the CPU.
 
     Parameters
     ----------
-    call : callable
+    function : callable
         Function or module from a batch of images to a tensor with one row per image.
     images : float[n, ...]
         Images, n ≥ 1.
@@ -254,8 +254,8 @@ def apply_in_batches(
     tensor([1., 1., 1.])
     """
     if device is None:
-        device = device_of(call) if isinstance(call, nn.Module) else images.device
-    return torch.cat([call(batch.to(device)).cpu() for batch in images.split(_BATCH_SIZE)])
+        device = device_of(function) if isinstance(function, nn.Module) else images.device
+    return torch.cat([function(batch.to(device)).cpu() for batch in images.split(_BATCH_SIZE)])
 
 
 def device_of(module: nn.Module) -> torch.device:

@@ -1,13 +1,14 @@
-"""Files of embeddings: .npz, and Parquet in one file or in parts; does not import torch.
+"""Files of embeddings: .npz files, Parquet files, and folders of Parquet files.
 
-`table` reads and writes whole files. `file` reads single rows without decoding the others, at
-positions found by `layout`. `parts` writes embeddings in resumable parts.
+`table` reads and writes whole files. `file` reads single rows of a Parquet file at the positions
+that `layout` finds, without decoding the other rows. `parts` names the files of embeddings that
+are written part by part, so that writing can be resumed. The package does not import torch.
 """
 
 from nearfar.embeddings.file import EmbeddingFile
 from nearfar.embeddings.parts import EmbeddingParts, has_all_parts
 from nearfar.embeddings.table import (
-    EMBEDDINGS_ENDINGS,
+    EMBEDDINGS_EXTENSIONS,
     EmbeddingTable,
     check_embeddings_path,
     image_checksums,
@@ -17,7 +18,7 @@ from nearfar.embeddings.table import (
 )
 
 __all__ = [
-    "EMBEDDINGS_ENDINGS",
+    "EMBEDDINGS_EXTENSIONS",
     "EmbeddingFile",
     "EmbeddingParts",
     "EmbeddingTable",

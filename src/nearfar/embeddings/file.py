@@ -27,7 +27,7 @@ Floats = npt.NDArray[np.float32]
 
 
 class EmbeddingFile:
-    """Embeddings in a .parquet file or a folder of such files, read on demand.
+    """Embeddings in a .parquet file or in a folder of .parquet files, read on demand.
 
     Vectors written by `write_embedding_table` are read without decoding, at the speed of the disk
     or the page cache. Vectors written by other programs are decoded.
@@ -40,11 +40,11 @@ class EmbeddingFile:
     Attributes
     ----------
     name : str
-        Path, as given by the user.
+        The argument `path`, as a string.
     settings : mapping
-        Encoder settings, see `nearfar.encoders.Encoder.settings`; may be empty.
+        Encoder settings, see `nearfar.encoders.Encoder.settings`. Empty if the file has none.
     embedding_size : int
-        Length d of an embedding.
+        Dimension d of the embeddings.
     columns : list of str
         Names of the columns.
 
@@ -105,7 +105,7 @@ class EmbeddingFile:
         return self._ends[-1] if self._ends else 0
 
     def column(self, name: str) -> pyarrow.ChunkedArray:
-        """Return a column other than the embeddings, such as `file`."""
+        """Return the column with the given name, such as "file"."""
         with reading(self.name):
             tables = [parquet.ParquetFile(path).read(columns=[name]) for path in self._paths]
             return pyarrow.concat_tables(tables)[name]
@@ -115,7 +115,7 @@ class EmbeddingFile:
         return self.column("file").cast(pyarrow.string())
 
     def find(self, names: Sequence[str]) -> npt.NDArray[np.int64]:
-        """Return the rows of images with given names, int64[q]; −1 for unknown names."""
+        """Return the row number of each image name (int64[q]); −1 for unknown names."""
         texts = [name.encode(errors="surrogateescape") for name in names]
         ends = np.cumsum([0, *map(len, texts)], dtype=np.int32)
         # pyarrow.array would import pandas, if that is installed.
@@ -128,9 +128,10 @@ class EmbeddingFile:
         return np.array([row_of.get(name, -1) for name in names], np.int64)
 
     def find_files(self, paths: Sequence[str | os.PathLike[str]]) -> npt.NDArray[np.int64]:
-        """Return the rows of image files, int64[q]; −1 for files that are not found.
+        """Return the row number of each image file (int64[q]); −1 for files that are not found.
 
-        A file is found if its path ends with the name of an image, and their content is equal.
+        A file belongs to a row if its path ends with the image name of the row and its SHA-256
+        equals the checksum of the row.
         """
         found = np.full(len(paths), -1)
         if "checksum" not in self.columns:
@@ -145,42 +146,50 @@ class EmbeddingFile:
         return found
 
     def names(self, rows: npt.NDArray[np.int64]) -> list[str]:
-        """Return the names of the images at given rows, int64[q]."""
+        """Return the names of the images in the given rows."""
         buffers = [None, pyarrow.py_buffer(np.ascontiguousarray(rows, np.int64))]
         return self._files.take(
             pyarrow.Array.from_buffers(pyarrow.int64(), len(rows), buffers)
         ).to_pylist()
 
     def take(self, rows: npt.NDArray[np.int64]) -> Floats:
-        """Return the embeddings at given rows, float32[q, d]."""
+        """Return the embeddings in the given rows, float32[q, d]."""
         found = np.empty((len(rows), self.embedding_size), np.float32)
         for place, row in enumerate(rows.tolist()):
             number = bisect_right(self._ends, row)
             group = self._groups[number]
             within = row - self._ends[number] + group.rows
-            for start, block in self._read(group, within):
-                found[place] = block[within - start]
+            for start, batch in self._read(group, within):
+                found[place] = batch[within - start]
                 break
         return found
 
-    def blocks(self) -> Iterator[tuple[int, Floats]]:
-        """Yield blocks of consecutive embeddings, float32[m, d], each after its first row number.
+    def batches(self) -> Iterator[tuple[int, Floats]]:
+        """Yield all embeddings in batches of consecutive rows.
 
-        Each array is valid only until the next one is yielded.
+        Yields
+        ------
+        start : int
+            Number of the first row of the batch.
+        batch : float32[m, d]
+            Embeddings. The array is valid only until the next batch is yielded.
         """
         for group, end in zip(self._groups, self._ends, strict=True):
-            for start, block in self._read(group):
-                yield end - group.rows + start, block
+            for start, batch in self._read(group):
+                yield end - group.rows + start, batch
 
     def read(self) -> Floats:
         """Return all embeddings, float32[n, d]."""
         vectors = np.empty((len(self), self.embedding_size), np.float32)
-        for start, block in self.blocks():
-            vectors[start : start + len(block)] = block
+        for start, batch in self.batches():
+            vectors[start : start + len(batch)] = batch
         return vectors
 
     def _read(self, group: RowGroup, first: int = 0) -> Iterator[tuple[int, Floats]]:
-        """Yield embeddings of a row group; those before row `first` may be omitted."""
+        """Yield batches of a row group, like `batches`; row numbers are relative to the group.
+
+        Rows before `first` are skipped if the vectors need no decoding.
+        """
         width = self.embedding_size
         if group.offset is None:
             yield 0, self._decode(group)
@@ -189,10 +198,10 @@ class EmbeddingFile:
         with group.path.open("rb", buffering=0) as file:
             file.seek(group.offset + 4 * width * first)
             for start in range(first, group.rows, len(room)):
-                block = room[: group.rows - start]
-                if file.readinto(block.data.cast("B")) < block.nbytes:
+                batch = room[: group.rows - start]
+                if file.readinto(batch.data.cast("B")) < batch.nbytes:
                     raise NearfarError(f"{str(group.path)!r} ends early: encode again")
-                yield start, block
+                yield start, batch
 
     def _decode(self, group: RowGroup) -> Floats:
         with reading(self.name):
@@ -205,5 +214,5 @@ class EmbeddingFile:
 
 
 def _ends(path: Path) -> list[str]:
-    """Return the suffixes of a path, shortest first, such as 1.jpg and cats/1.jpg."""
+    """Return the path endings, shortest first: "1.jpg" and "cats/1.jpg" for "cats/1.jpg"."""
     return ["/".join(path.parts[start:]) for start in reversed(range(len(path.parts)))]

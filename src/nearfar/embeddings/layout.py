@@ -1,4 +1,8 @@
-"""Layout of embeddings in Parquet files: vectors that can be read without decoding."""
+"""Layout of the vectors in Parquet files, chosen so that they can be read without decoding.
+
+This module writes the row groups and pages and finds the byte offset of the vectors in a file. It
+does not define the other columns: column names and types are in `table`.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +30,7 @@ _HEADER = 1024
 
 @contextmanager
 def reading(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Raise a one-line error if a file does not hold embeddings."""
+    """Context manager that turns errors while reading `path` into a one-line `NearfarError`."""
     try:
         yield
     except NearfarError:
@@ -48,14 +52,14 @@ class RowGroup(NamedTuple):
     Attributes
     ----------
     path : Path
-        The file.
+        The Parquet file.
     number : int
-        Number of the group in the file.
+        Index of the row group in the file.
     rows : int
-        Number of rows.
+        Number of rows in the group.
     offset : int or None
-        Position in bytes of the vectors of the group, float32 row by row; None if they must be
-        decoded.
+        Position of the first vector in the file, in bytes. The vectors follow row by row as
+        float32. None if the vectors must be decoded.
     """
 
     path: Path
@@ -65,7 +69,10 @@ class RowGroup(NamedTuple):
 
 
 def write_table(path: Path, table: pyarrow.Table) -> None:
-    """Write a table so that each row group stores its vectors uncompressed, in one page."""
+    """Write a table to a Parquet file.
+
+    The vectors of each row group are stored uncompressed in a single page.
+    """
     vectors = table.schema.get_field_index(VECTORS)
     compression = dict.fromkeys(table.column_names, "snappy")
     del compression[VECTORS]
@@ -83,7 +90,7 @@ def write_table(path: Path, table: pyarrow.Table) -> None:
 
 
 def row_groups(path: Path, metadata: parquet.FileMetaData, width: int) -> list[RowGroup]:
-    """Return the row groups of a file of vectors of length `width`."""
+    """Return the row groups of a Parquet file, which holds vectors of dimension `width`."""
     with path.open("rb") as file:
         groups = []
         for number in range(metadata.num_row_groups):
@@ -114,7 +121,10 @@ def _is_plain(
 
 
 def _offset(header: bytes, chunk: parquet.ColumnChunkMetaData) -> int | None:
-    """Return the offset of a chunk's values if they are the end of a single page."""
+    """Return the offset of the values of a column chunk in the file, in bytes.
+
+    Return None unless the chunk consists of a single page that ends with the values.
+    """
     size, total = 4 * chunk.num_values, chunk.total_compressed_size
     page = _page_size(header)
     alone = size <= page <= total <= page + _HEADER
@@ -122,10 +132,11 @@ def _offset(header: bytes, chunk: parquet.ColumnChunkMetaData) -> int | None:
 
 
 def _page_size(header: bytes) -> int:
-    """Return the size in a page header, which begins with two numbers, page type and size.
+    """Return the page size in bytes from a page header; 0 if the header cannot be read.
 
-    In Thrift's compact protocol, each number follows a byte 0x15, is doubled, and has seven bits
-    per byte, least significant first.
+    The header starts with two numbers: page type and page size. In Thrift's compact protocol, a
+    byte 0x15 precedes each number. The number is stored doubled, seven bits per byte, with the
+    least significant bits first.
     """
     number, place = 0, 0
     for _ in range(2):
@@ -141,6 +152,6 @@ def _page_size(header: bytes) -> int:
 
 
 def settings_of(schema: pyarrow.Schema) -> dict[str, Any]:
-    """Return the encoder's settings from the metadata of a file."""
+    """Return the encoder settings from the metadata of a Parquet schema; empty if missing."""
     settings = json.loads((schema.metadata or {}).get(KEY, b"{}"))
     return settings if isinstance(settings, dict) else {}

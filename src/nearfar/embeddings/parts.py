@@ -1,4 +1,4 @@
-"""Parts of a large set of embeddings, stored as one Parquet file each."""
+"""Parts of a large set of embeddings; each part is a Parquet file."""
 
 from __future__ import annotations
 
@@ -25,15 +25,16 @@ _PARTS, _LEAST, _MOST = 64, 256, GROUP
 
 @dataclass(frozen=True)
 class EmbeddingParts:
-    """Parts of the embeddings of n images, one Parquet file each, in a folder.
+    """Names and row ranges of the Parquet files that together hold the embeddings of n images.
 
-    The part boundaries depend only on n, so that all processes, one after another or at the same
-    time, write the same files.
+    The part boundaries depend only on n. Therefore a resumed process, or several processes in
+    parallel, write the same files.
 
     Parameters
     ----------
     folder : Path
-        Folder of the parts. Its name ends in .parquet so that programs open it as one table.
+        Folder of the parts. The folder name ends in .parquet, so that other programs open the
+        folder as one table.
     n : int
         Number of images.
 
@@ -50,12 +51,12 @@ class EmbeddingParts:
     n: int
 
     def bounds(self) -> list[range]:
-        """Return the rows of each part."""
+        """Return the range of rows in each part."""
         rows = min(max(_LEAST * -(-self.n // (_PARTS * _LEAST)), _LEAST), _MOST)
         return [range(start, min(start + rows, self.n)) for start in range(0, self.n, rows)]
 
     def path(self, part: int) -> Path:
-        """Return the path of a part."""
+        """Return the path of the part with the given index."""
         return self.folder / f"part-{part:05}-of-{len(self.bounds()):05}.parquet"
 
     def is_complete(self) -> bool:
@@ -63,12 +64,13 @@ class EmbeddingParts:
         return all(self.path(part).is_file() for part in range(len(self.bounds())))
 
     def is_written(self, part: int, names: Sequence[str], settings: Mapping[str, Any]) -> bool:
-        """Return whether a part exists, after checking its images and settings.
+        """Return whether the part with the given index exists, and check its content.
 
         Raises
         ------
         NearfarError
-            If the part has different images or settings.
+            If the part exists, but with image names other than `names` or encoder settings other
+            than `settings`.
         """
         path = self.path(part)
         if not path.is_file():
@@ -81,14 +83,14 @@ class EmbeddingParts:
         )
 
     def others(self) -> list[Path]:
-        """Return parts in the folder that belong to a different number of images."""
+        """Return the paths of parts in the folder that belong to a different number of images."""
         own = {self.path(part) for part in range(len(self.bounds()))}
         present = self.folder.glob("part-*.parquet")
         return [path for path in present if _PART.fullmatch(path.name) and path not in own]
 
 
 def parts_of(folder: Path) -> list[Path]:
-    """Return the parts in a folder; raise an error if any is missing."""
+    """Return the paths of the .parquet files in a folder; raise an error if a part is missing."""
     parts = sorted(path for path in folder.glob("*.parquet") if not path.name.startswith("."))
     if not parts:
         raise NearfarError(f"{str(folder)!r} contains no .parquet files")
@@ -102,7 +104,9 @@ def parts_of(folder: Path) -> list[Path]:
 
 
 def has_all_parts(folder: str | os.PathLike[str]) -> bool:
-    """Return whether a folder contains all numbered parts, all with the same total number.
+    """Return whether a folder contains all parts of a set of embeddings.
+
+    Each file name states the total number of parts, as in "part-00003-of-00004.parquet".
 
     Examples
     --------
@@ -114,5 +118,5 @@ def has_all_parts(folder: str | os.PathLike[str]) -> bool:
 
 
 def _totals(parts: Iterable[Path]) -> list[int]:
-    """Return the total numbers of parts that are stated in the names of numbered parts."""
+    """Return the total number of parts given in each name, such as 4 in "part-00003-of-00004"."""
     return [int(match[2]) for path in parts if (match := _PART.fullmatch(path.name))]

@@ -24,27 +24,27 @@ if TYPE_CHECKING:
     from nearfar.data import Images
 
 #: File extensions of embeddings.
-EMBEDDINGS_ENDINGS = (".npz", ".parquet")
+EMBEDDINGS_EXTENSIONS = (".npz", ".parquet")
 
 
 @dataclass(frozen=True)
 class EmbeddingTable:
-    """Embeddings with the names of their images, read from a file.
+    """Embeddings of images, with the names and other metadata of the images.
 
     Attributes
     ----------
     embeddings : float32[n, d]
         Embeddings.
     names : list of str
-        File name of each image, or its number.
+        File name of each image, or its row number if the image is not a file.
     labels : list or None
-        Class name or number of each image, if known.
+        Class name or class number of each image; None if unknown.
     checksums : list of str or None
-        SHA-256 of each image's content, if known.
+        SHA-256 of the content of each image, in hexadecimal; None if unknown.
     settings : mapping
-        Encoder settings, see `nearfar.encoders.Encoder.settings`; may be empty.
+        Encoder settings, see `nearfar.encoders.Encoder.settings`. Empty if unknown.
     sizes : int32[n, 2] or None
-        Height and width of each image file in pixels, if known.
+        Height and width of each image file in pixels; None if unknown.
 
     Examples
     --------
@@ -74,9 +74,9 @@ def check_embeddings_path(path: str | os.PathLike[str]) -> None:
     Traceback (most recent call last):
     nearfar.errors.NearfarError: 'embeddings.csv': expected a name that ends in .npz or .parquet
     """
-    if Path(path).suffix not in EMBEDDINGS_ENDINGS:
+    if Path(path).suffix not in EMBEDDINGS_EXTENSIONS:
         raise NearfarError(
-            f"{str(path)!r}: expected a name that ends in {' or '.join(EMBEDDINGS_ENDINGS)}"
+            f"{str(path)!r}: expected a name that ends in {' or '.join(EMBEDDINGS_EXTENSIONS)}"
         )
 
 
@@ -86,20 +86,22 @@ def write_embeddings(
     images: Images,
     settings: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write embeddings and the names of their images, with labels and classes if known.
+    """Write the embeddings, names, labels and checksums of images to a file.
 
     Parameters
     ----------
     path : str or path
-        A .parquet file has the columns `file`, `embedding` (d floats), `label` (class name),
-        `width` and `height` (of the image file, in pixels) and `checksum` (SHA-256 of the image
-        file). An .npz file has the arrays `embeddings`, `names`, `labels` and `classes`.
+        File to write. A .parquet file has the columns `file`, `embedding` (d floats), `label`
+        (class name), `width` and `height` (of the image file, in pixels) and `checksum` (SHA-256
+        of the image file). An .npz file has the arrays `embeddings`, `names`, `labels` and
+        `classes`. Labels and classes are omitted if unknown.
     embeddings : float32[n, d]
         Embeddings, in the order of the images.
     images : Images
         Images that were embedded.
     settings : mapping, optional
-        JSON-compatible settings of the encoder for the metadata of a .parquet file.
+        Encoder settings with JSON-compatible values. They are stored in the metadata of a .parquet
+        file; an .npz file does not store them.
 
     Examples
     --------
@@ -128,7 +130,7 @@ def write_embeddings(
 
 
 def write_embedding_table(path: str | os.PathLike[str], table: EmbeddingTable) -> None:
-    """Write embeddings with the names and any metadata of their images; see `write_embeddings`.
+    """Write a table of embeddings. For the columns of the file, see `write_embeddings`.
 
     Examples
     --------
@@ -182,7 +184,7 @@ def _write_parquet(path: Path, table: EmbeddingTable) -> None:
 
 
 def image_checksums(images: Images, rows: Sequence[int]) -> Iterator[str]:
-    """Yield the SHA-256 of the content of images, as stored with embeddings.
+    """Yield the SHA-256 of the content of each image in `rows`, in hexadecimal.
 
     Examples
     --------
@@ -199,7 +201,7 @@ def image_checksums(images: Images, rows: Sequence[int]) -> Iterator[str]:
 
 
 def read_embeddings(path: str | os.PathLike[str]) -> EmbeddingTable:
-    """Read embeddings written by `nearfar encode` or `write_embeddings`.
+    """Return the embeddings in a file written by `nearfar encode` or `write_embeddings`.
 
     Parameters
     ----------
@@ -209,7 +211,8 @@ def read_embeddings(path: str | os.PathLike[str]) -> EmbeddingTable:
     Raises
     ------
     NearfarError
-        If embeddings or parts are missing, values are NaN, or names are not unique.
+        If the file is missing or is not a file of embeddings, parts are missing, values are NaN or
+        infinite, or names are not unique.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Evaluation of embeddings on labeled images by a fixed protocol."""
+"""Evaluation of embeddings on labeled images, with a fixed protocol."""
 
 from nearfar.evaluation import scores
 from nearfar.evaluation.linear_svm import LinearSVM

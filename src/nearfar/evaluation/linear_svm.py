@@ -20,10 +20,10 @@ _RANK_TOLERANCE = 1e-9
 class LinearSVM(ClassifierMixin, BaseEstimator):
     """One-vs-rest linear SVM with the squared hinge loss, like `sklearn.svm.LinearSVC`.
 
-    The objective is ½‖w‖² + C Σ max(0, 1 − y wᵀx)², with the intercept in w, as in LinearSVC.
-    L-BFGS minimizes it for all classes at once, on embeddings rotated to their principal axes. On
-    50,000 standardized MNIST images, this is more than ten times as fast as liblinear, which
-    processes one sample at a time.
+    The objective is ½‖w‖² + C Σ max(0, 1 − y wᵀx)². As in LinearSVC, w includes the intercept.
+    L-BFGS minimizes the objective for all classes at once, on embeddings rotated to their
+    principal axes. On 50,000 standardized MNIST images, this solver is more than ten times as fast
+    as liblinear, which processes one sample at a time.
 
     Parameters
     ----------
@@ -33,9 +33,9 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
     Attributes
     ----------
     classes_ : ndarray
-        Sorted labels.
+        The k distinct labels, in ascending order.
     weights_ : float32[d + 1, k]
-        One column per class; the last row holds the intercepts.
+        Weights, with one column per class. The last row holds the intercepts.
 
     Examples
     --------
@@ -48,11 +48,11 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
         self.C = C
 
     def fit(self, X: npt.NDArray[np.float32], y: npt.NDArray[np.int64]) -> LinearSVM:
-        """Fit the weights to embeddings, float[n, d], and labels, [n]."""
+        """Fit the weights to embeddings `X` (float[n, d]) with labels `y` ([n])."""
         return self._fit(_Rotated.to_principal_axes(X), y)
 
     def _fit(self, rotated: _Rotated, y: npt.NDArray[np.int64]) -> LinearSVM:
-        """Fit the weights to embeddings along their principal axes."""
+        """Fit the weights to rotated embeddings with labels `y` ([n])."""
         self.classes_ = np.unique(y)
         signs = np.where(y[:, None] == self.classes_, np.float32(1), np.float32(-1))
         regularization = 1 / (self.C * len(y))
@@ -83,33 +83,33 @@ class LinearSVM(ClassifierMixin, BaseEstimator):
         return self
 
     def decision_function(self, X: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Return the score of each class, float32[n, k], for embeddings, float[n, d]."""
+        """Return the class scores (float32[n, k]) of embeddings `X` (float[n, d])."""
         return _with_ones(X) @ self.weights_
 
     def predict(self, X: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
-        """Return the class with the largest score, [n], for embeddings, float[n, d]."""
+        """Return the labels with the largest score ([n]) for embeddings `X` (float[n, d])."""
         return self.classes_[self.decision_function(X).argmax(1)]
 
 
 def fit_each(
     models: Iterable[LinearSVM], X: npt.NDArray[np.float32], y: npt.NDArray[np.int64]
 ) -> list[LinearSVM]:
-    """Fit several models to the same embeddings; the principal axes are computed only once."""
+    """Fit several models to the same embeddings, computing the principal axes only once."""
     rotated = _Rotated.to_principal_axes(X)
     return [model._fit(rotated, y) for model in models]
 
 
 class _Rotated(NamedTuple):
-    """Embeddings and a constant input, rotated to their principal axes.
+    """Embeddings with a constant input of 1, rotated to the principal axes.
 
     Attributes
     ----------
     inputs : float32[n, r]
-        Rotated embeddings.
+        Coordinates of the n embeddings along the r principal axes.
     axes : float32[d + 1, r]
-        Axes, one per column.
+        Principal axes, one per column.
     variances : float64[r]
-        Mean square along each axis.
+        Mean square of the coordinates along each axis.
     """
 
     inputs: npt.NDArray[np.float32]
@@ -118,7 +118,7 @@ class _Rotated(NamedTuple):
 
     @classmethod
     def to_principal_axes(cls, embeddings: npt.NDArray[np.float32]) -> _Rotated:
-        """Rotate embeddings, float[n, d], to their principal axes."""
+        """Return the embeddings (float[n, d]), rotated to their principal axes."""
         raw = _with_ones(embeddings)
         axes, variances = _principal_axes(raw)
         return cls(raw @ axes, axes, variances)
@@ -127,7 +127,10 @@ class _Rotated(NamedTuple):
 def _principal_axes(
     inputs: npt.NDArray[np.float32],
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
-    """Return the principal axes of rows, float[d, r], and the mean square along each axis."""
+    """Return the principal axes of `inputs` (float32[d, r]) and the mean squares along them.
+
+    `inputs` is float32[n, d]; the mean squares are float64[r].
+    """
     n, d = inputs.shape
     wide = n < d
     gram = (inputs @ inputs.T if wide else inputs.T @ inputs).astype(np.float64) / n
@@ -140,5 +143,5 @@ def _principal_axes(
 
 
 def _with_ones(embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Append a column of ones for the intercept."""
+    """Return the embeddings with an additional column of ones, for the intercept."""
     return np.hstack([embeddings, np.ones((len(embeddings), 1), np.float32)], dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Evaluation protocol, with the same labels, classifiers, draws and test images for all rows."""
+"""Evaluation protocol: the same labels, classifiers and random draws for all representations."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from nearfar.progress import Track, silent
 #: Labels per class of the linear probes.
 PROBE_LABELS = (1, 10, 100)
 #: Share of test images that are also training images at which a note is added.
-LEAK_SHARE = 0.01
+LEAK_FRACTION = 0.01
 
 
 @dataclass(frozen=True)
 class Features:
-    """Embeddings of training and test images by one representation; a row of the table.
+    """Embeddings of training and test images in one representation: a row of the table.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class Features:
     Raises
     ------
     NearfarError
-        If shapes do not match, or embeddings are not finite.
+        If the shapes do not match, or the embeddings contain NaN or infinity.
 
     Examples
     --------
@@ -81,8 +81,8 @@ def evaluate(
 ) -> Evaluation:
     """Compare representations of the same images with simple classifiers and k-means.
 
-    Test images are used only for the final scores. The C of the linear SVM is chosen on a subset of
-    the training images; all other hyperparameters are fixed, see `nearfar.evaluation.scores`.
+    Test images are used only for the final scores. C of the linear SVM is chosen on held-out
+    training images. All other hyperparameters are fixed, see `nearfar.evaluation.scores`.
 
     Parameters
     ----------
@@ -92,8 +92,8 @@ def evaluate(
     train_labels, test_labels : int[n] and int[m]
         Class numbers of the images.
     rbf_samples : int, optional
-        Number of training images for the RBF SVM, drawn stratified by class. Its time and memory
-        grow quadratically. Default: all.
+        Number of training images for the RBF SVM, drawn at random and stratified by class. Time
+        and memory of the RBF SVM grow quadratically with this number. Default: all.
     seed : int
         Seed of random draws and k-means, ≥ 0.
     track : Track
@@ -107,7 +107,8 @@ def evaluate(
     Raises
     ------
     NearfarError
-        If labels and embeddings do not match, or a test class has no training images.
+        If the numbers of labels and embeddings differ, a test class has no training images, or
+        there are too few images.
 
     Examples
     --------
@@ -157,7 +158,7 @@ def evaluate(
 
 @contextmanager
 def _collect_unsettled(found: list[str], score: str) -> Iterator[None]:
-    """Add `score` to `found` if its classifier or clustering warns that it did not converge."""
+    """Context manager that adds `score` to `found` if a `ConvergenceWarning` is raised inside."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
         yield
@@ -169,14 +170,17 @@ def _collect_unsettled(found: list[str], score: str) -> Iterator[None]:
 
 
 def _leak(rows: Sequence[Features]) -> Iterator[str]:
-    """Yield a note if, in every representation, test images are among the training images."""
+    """Yield a note if 1% of the test images or more are also training images.
+
+    An image counts if its embedding equals a training embedding, in every representation.
+    """
     shared = len(rows[0].test)
     for row in rows:
         known = {each.tobytes() for each in row.train}
         shared = min(shared, sum(each.tobytes() in known for each in row.test))
         if len(known) == 1:
             return
-    if shared >= LEAK_SHARE * len(rows[0].test):
+    if shared >= LEAK_FRACTION * len(rows[0].test):
         yield (
             f"{shared:,} of the {len(rows[0].test):,} test images are among the training images, "
             "or equal to one: the accuracies are too high."
@@ -184,7 +188,7 @@ def _leak(rows: Sequence[Features]) -> Iterator[str]:
 
 
 def _warnings(rows: Sequence[Features], unsettled: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    """Yield a note for each representation whose scores are unreliable."""
+    """Yield a note for each representation with unreliable scores."""
     for row in rows:
         if (row.train == row.train[0]).all():
             yield f"{row.name}: all embeddings are the same."
@@ -209,7 +213,7 @@ def _settings(train: Labels, test: Labels, rbf_size: int, seed: int) -> dict[str
 
 
 def _notes(train: Labels, test: Labels, rbf_size: int, best: float) -> list[str]:
-    """Return notes for the table; `best` is the best linear SVM accuracy."""
+    """Return the notes below the table; `best` is the best linear SVM accuracy."""
     classes, sizes = np.unique(train, return_counts=True)
     share = min(round(best, 2), 0.99)
     error = 100 * (share * (1 - share) / len(test)) ** 0.5
@@ -231,7 +235,7 @@ def _notes(train: Labels, test: Labels, rbf_size: int, best: float) -> list[str]
 
 
 def _labels(labels: npt.ArrayLike, part: str) -> Labels:
-    """Return class numbers as an array, int64[n], after a check."""
+    """Return class numbers as int64[n]; raise an error if they are not a list of integers."""
     array = np.asarray(labels)
     if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
         raise NearfarError(
@@ -242,7 +246,7 @@ def _labels(labels: npt.ArrayLike, part: str) -> Labels:
 
 
 def _check(rows: Sequence[Features], train: Labels, test: Labels, rbf_samples: int | None) -> None:
-    """Check that embeddings and labels match, and that there are enough images."""
+    """Raise an error if embeddings and labels do not match, or there are too few images."""
     names = [row.name for row in rows]
     if not names or len(set(names)) < len(names):
         raise NearfarError(f"rows named {names}: expected at least one, with distinct names")

@@ -1,4 +1,4 @@
-"""Evaluation of a run, compared with raw pixels and with its initial network."""
+"""Evaluation of a run, compared with raw pixels and with the initial network of the run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
 from nearfar import runs
-from nearfar.data import Images, hold_out, labels_like, require_labels
+from nearfar.data import Images, labels_like, require_labels, stratified_split
 from nearfar.encoders import Encoder
 from nearfar.evaluation.protocol import Features, evaluate
 from nearfar.evaluation.scores import Embeddings
@@ -23,7 +23,8 @@ from nearfar.runs import Run
 #: Maximum image side for the row "pixels".
 SMALL_SIDE = 32
 
-#: Function that maps the name of a representation, images and a progress display to embeddings.
+#: Function that takes the name of a representation, images and a progress display, and returns the
+#: embeddings.
 _Embed = Callable[[str, Images, Track], Embeddings]
 
 
@@ -38,27 +39,32 @@ def evaluate_run(
     seed: int = 0,
     track: Track = silent,
 ) -> Evaluation:
-    """Compare the embeddings of a run with raw pixels and with embeddings of its initial network.
+    """Compare the embeddings of a run with raw pixels and with those of the initial network.
 
-    For the row "pixels", images are downsampled to at most 32×32: more pixels are slower, but not
-    better.
+    For the row "pixels", images are downsampled to at most 32×32, because more pixels are slower
+    but not better.
 
-    The initial network is the plain autoencoder or, without pre-training, the untrained or
-    pretrained network.
+    The initial network is the network at the start of the second training phase: the plain
+    autoencoder or, without pre-training, an untrained or pretrained network.
 
     Parameters
     ----------
     run : Run
-        Run to evaluate; its networks are moved to `device`.
+        Run to evaluate. Both networks of the run are moved to `device`.
     train_images, test_images : Images
-        Labeled images with the run's image shape. Without test images, a fifth of each class of
-        `train_images` is held out.
+        Labeled images with the image shape of the run. Without test images, a fifth of each class
+        of `train_images` is held out for testing.
     beside : sequence of Encoder
         Additional encoders to compare on the same images.
     device : str or torch.device
         Device of the networks.
     rbf_samples, seed, track
         See `evaluate`.
+
+    Returns
+    -------
+    Evaluation
+        Table of scores, with one row per representation.
 
     Raises
     ------
@@ -103,7 +109,8 @@ def evaluate_encoder(
 ) -> Evaluation:
     """Compare the embeddings of an encoder with raw pixels.
 
-    For an encoder from a run, the result is that of `evaluate_run`.
+    If the encoder comes from a run, the result also includes the initial network; see
+    `evaluate_run`.
 
     Parameters
     ----------
@@ -111,6 +118,11 @@ def evaluate_encoder(
         Encoder, see `nearfar.encoders.open_encoder`.
     train_images, test_images, beside, device, rbf_samples, seed, track
         See `evaluate_run`.
+
+    Returns
+    -------
+    Evaluation
+        Table of scores, with one row per representation.
 
     Raises
     ------
@@ -148,12 +160,12 @@ def evaluate_encoder(
 
 
 def read_scores(folder: str | os.PathLike[str]) -> Evaluation | None:
-    """Return the scores in a run folder, or None if the run has not been evaluated.
+    """Return the scores stored in a run folder, or None if the run has not been evaluated.
 
     Raises
     ------
     NearfarError
-        If the file is damaged.
+        If the file of scores is damaged.
 
     Examples
     --------
@@ -166,12 +178,14 @@ def read_scores(folder: str | os.PathLike[str]) -> Evaluation | None:
     saved = runs.read_evaluation(folder)
     if saved is None:
         return None
-    with runs.reading(folder, runs.EVALUATION):
+    with runs.explain_damage(folder, runs.EVALUATION):
         return Evaluation.from_dict(saved)
 
 
 def small_pixels(images: Tensor) -> Tensor:
-    """Downsample images, float[b, c, h, w], to at most 32×32 pixels, and flatten to float[b, d].
+    """Return the pixels of images, downsampled to at most 32×32 and flattened.
+
+    The images are float[b, c, h, w]; the result is float[b, d] with d ≤ 1024 c.
 
     Examples
     --------
@@ -214,10 +228,10 @@ def _evaluate(
     seed: int,
     track: Track,
 ) -> Evaluation:
-    """Return the scores of the embeddings of each representation."""
+    """Embed the images with each function in `representations`, and return the table of scores."""
     labels = require_labels(train_images)
     if test_images is None:
-        train, test = hold_out(train_images, seed)
+        train, test = stratified_split(train_images, seed)
         train_labels, test_labels = labels[train], labels[test]
     else:
         train_labels, test_labels = labels, labels_like(test_images, train_images)

@@ -53,9 +53,9 @@ class Score:
     Parameters
     ----------
     mean : float
-        Score, or its mean over random draws.
+        Score, or mean score over random draws.
     std : float, optional
-        Standard deviation over random draws, if any.
+        Standard deviation over random draws; None if there is only one score.
 
     Examples
     --------
@@ -71,19 +71,19 @@ class Score:
         check_ranges(self, mean="[-1, 1]", std=">= 0")
 
     def __str__(self) -> str:
-        """Return the score in percent, with one decimal."""
+        """Return the score in percent, with one decimal, such as "78.1 ± 2.5"."""
         spread = "" if self.std is None else f" ± {100 * self.std:.1f}"
         return f"{100 * self.mean:.1f}{spread}"
 
 
 @dataclass(frozen=True)
 class LabeledEmbeddings:
-    """Embeddings and labels of training and test images; the input of every score.
+    """Embeddings and labels of training and test images, from which every score is computed.
 
     Parameters
     ----------
     train, test : float32[n, d] and float32[m, d]
-        Embeddings.
+        Embeddings of training and test images.
     train_labels, test_labels : int64[n] and int64[m]
         Class numbers.
     seed : int
@@ -103,24 +103,28 @@ class LabeledEmbeddings:
     seed: int
 
     def scaled(self) -> LabeledEmbeddings:
-        """Return a centered copy, scaled by a single factor to a total variance of 100."""
+        """Return a centered copy, scaled to a total variance of 100 over all dimensions.
+
+        Mean and scale are computed from the training embeddings. All dimensions are multiplied by
+        the same factor.
+        """
         center = self.train.mean(0)
         total = float(np.maximum(self.train.var(0).sum(), np.finfo(np.float32).tiny))
         scale = np.float32((TOTAL_VARIANCE / total) ** 0.5)
         return replace(self, train=(self.train - center) * scale, test=(self.test - center) * scale)
 
-    def only(self, rows: npt.NDArray[np.intp]) -> LabeledEmbeddings:
-        """Return a copy with only the given training rows, int64[k]."""
+    def subset(self, rows: npt.NDArray[np.intp]) -> LabeledEmbeddings:
+        """Return a copy with only the given training rows."""
         return replace(self, train=self.train[rows], train_labels=self.train_labels[rows])
 
 
 def settings(rbf_samples: int | None = None) -> dict[str, Any]:
-    """Return the hyperparameters of all scores, as JSON types.
+    """Return the hyperparameters of the classifiers, as JSON types.
 
     Parameters
     ----------
     rbf_samples : int, optional
-        Number of training rows for the RBF SVM. Default: all.
+        Number of training rows for the RBF SVM. Default: None (all).
 
     Examples
     --------
@@ -148,8 +152,8 @@ def settings(rbf_samples: int | None = None) -> dict[str, Any]:
 def linear_svm(task: LabeledEmbeddings) -> Score:
     """Return the test accuracy of a linear SVM on standardized embeddings.
 
-    C is chosen on training rows for each representation, since short embeddings and pixels need
-    different values.
+    C is chosen on held-out training rows, separately for each representation, because short
+    embeddings and pixels need different values.
     """
     choice = _standardized(_validation(task))
     models = fit_each(map(LinearSVM, LINEAR_CS), choice.train, choice.train_labels)
@@ -160,12 +164,12 @@ def linear_svm(task: LabeledEmbeddings) -> Score:
 def rbf_svm(task: LabeledEmbeddings, samples: int) -> Score:
     """Return the test accuracy of an RBF SVM (γ = 0.01), trained on `samples` training rows.
 
-    The paper states γ but not the scale of the embeddings. The scale has no effect here, since
-    `LabeledEmbeddings.scaled` gives every representation a total variance of 1/γ.
+    The paper states γ but not the scale of the embeddings. Here, embeddings are first scaled to a
+    total variance of 1/γ (see `LabeledEmbeddings.scaled`), so their original scale has no effect.
     """
     rng = np.random.default_rng(task.seed)
     rows = stratified_rows(task.train_labels, samples, rng)
-    scaled = task.scaled().only(rows)
+    scaled = task.scaled().subset(rows)
     # The kernel of all pairs takes less memory than wide embeddings and is much faster than in
     # libsvm, which computes one pair at a time.
     wide = scaled.train.shape[1] > len(rows)
@@ -185,7 +189,7 @@ def nearest_neighbors(task: LabeledEmbeddings) -> Score:
 def linear_probe(task: LabeledEmbeddings, labels_per_class: int) -> Score:
     """Return the test accuracy of logistic regression on `labels_per_class` labels per class.
 
-    The score is the mean over 10 draws of labels, with its standard deviation.
+    The score is the mean over 10 random draws of the labeled rows, with the standard deviation.
     """
     scaled = task.scaled()
     accuracies = []
@@ -198,14 +202,15 @@ def linear_probe(task: LabeledEmbeddings, labels_per_class: int) -> Score:
             ]
         )
         model = LogisticRegression(C=PROBE_C, max_iter=PROBE_ITERATIONS)
-        accuracies.append(_accuracy(model, scaled.only(rows)).mean)
+        accuracies.append(_accuracy(model, scaled.subset(rows)).mean)
     return Score(float(np.mean(accuracies)), float(np.std(accuracies, ddof=1)))
 
 
 def clustering(task: LabeledEmbeddings) -> tuple[Score, Score, Score]:
-    """Return the accuracy, NMI and ARI of k-means on the test embeddings, with a cluster per class.
+    """Return the accuracy, NMI and ARI of k-means clusters of the test embeddings.
 
-    The accuracy is computed for the best one-to-one assignment of clusters to classes.
+    There are as many clusters as classes. The accuracy is computed for the best one-to-one
+    assignment of clusters to classes.
     """
     classes = len(np.unique(task.train_labels))
     groups = KMeans(classes, n_init=KMEANS_STARTS, random_state=task.seed).fit_predict(task.test)
@@ -218,16 +223,17 @@ def clustering(task: LabeledEmbeddings) -> tuple[Score, Score, Score]:
 
 
 def _validation(task: LabeledEmbeddings) -> LabeledEmbeddings:
-    """Split at most `CHOICE_ROWS` training rows into four fifths to train on and one to test on."""
+    """Return at most `CHOICE_ROWS` training rows, split into training and test rows to choose C.
+
+    Four fifths of the rows are used for training, and one fifth is used for testing.
+    """
     labels = task.train_labels
     rng = np.random.default_rng(task.seed)
     rows = stratified_rows(labels, min(CHOICE_ROWS, len(labels)), rng)
     train = stratified_rows(labels[rows], len(rows) * 4 // 5, rng)
     test = np.setdiff1d(np.arange(len(rows)), train)
-    subset = task.only(rows)
-    return replace(
-        subset.only(train), test=subset.train[test], test_labels=subset.train_labels[test]
-    )
+    some = task.subset(rows)
+    return replace(some.subset(train), test=some.train[test], test_labels=some.train_labels[test])
 
 
 def stratified_rows(labels: Labels, size: int, rng: np.random.Generator) -> npt.NDArray[np.intp]:
@@ -241,11 +247,11 @@ def stratified_rows(labels: Labels, size: int, rng: np.random.Generator) -> npt.
 
 
 def _standardized(task: LabeledEmbeddings) -> LabeledEmbeddings:
-    """Standardize each dimension by its mean and variance over the training rows."""
+    """Return a copy with each dimension standardized to mean 0 and variance 1 in training rows."""
     scaler = StandardScaler().fit(task.train)
     return replace(task, train=scaler.transform(task.train), test=scaler.transform(task.test))
 
 
 def _accuracy(model: ClassifierMixin, task: LabeledEmbeddings) -> Score:
-    """Return the test accuracy of a model after fitting it to the training rows."""
+    """Fit the model to the training rows, and return the test accuracy."""
     return Score(float(model.fit(task.train, task.train_labels).score(task.test, task.test_labels)))

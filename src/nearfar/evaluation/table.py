@@ -1,4 +1,4 @@
-"""Evaluation table, with a row per representation and a column per score."""
+"""Evaluation table, with one row per representation and one column per score."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Evaluation:
     Attributes
     ----------
     columns : mapping of str to str
-        Titles of the scores, by key.
+        Title of each column, by the key of the score, such as "linear SVM" by "linear_svm".
     rows : mapping of str to mapping of str to (Score or None)
-        Scores of each representation, by key; None if a score could not be measured.
+        For each representation, the scores by key. None if a score could not be measured.
     settings : mapping
         Seed, numbers of images and all hyperparameters, as JSON types.
     notes : sequence of str
@@ -54,7 +54,7 @@ class Evaluation:
     notes: Sequence[str]
 
     def formatted(self) -> Iterator[tuple[str, list[ScoreText]]]:
-        """Yield the name of each row and the texts of its scores, in the order of the columns."""
+        """Yield the name and the score texts of each row, in the order of the columns."""
         best = {
             key: max((_rounded(row[key]) for row in self.rows.values()), default=_UNMEASURED)
             for key in self.columns
@@ -63,12 +63,12 @@ class Evaluation:
             yield name, [_format(row[key], best[key]) for key in self.columns]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the table as JSON types, which `from_dict` reads."""
+        """Return the table as JSON types; `from_dict` is the inverse."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> Evaluation:
-        """Return the table from the result of `to_dict`.
+        """Return the table that is stored in `saved`, a result of `to_dict`.
 
         Raises
         ------
@@ -96,7 +96,7 @@ class Evaluation:
         from rich.text import Text
 
         def narrow(score: ScoreText) -> Text:
-            """Return a score without spaces, so that the table fits in 80 columns."""
+            """Return the text of a score without spaces, so that the table fits in 80 columns."""
             return Text(score.text.replace(" ", ""), style="bold" if score.best else "")
 
         table = Table(
@@ -117,12 +117,12 @@ class Evaluation:
 
 
 def _rounded(score: Score | None) -> float:
-    """Return the mean as rounded in the text, so that scores with equal texts are equal."""
+    """Return the mean, rounded as in the text, so that scores with the same text are equal."""
     return _UNMEASURED if score is None else round(score.mean, 3)
 
 
 def _format(score: Score | None, best: float) -> ScoreText:
-    """Return a score as text."""
+    """Return the text of a score; `best` is the best rounded mean in the column."""
     if score is None:
         return ScoreText(BLANK, False)
     return ScoreText(str(score), _rounded(score) == best)

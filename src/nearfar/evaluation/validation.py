@@ -22,15 +22,16 @@ _K = 5
 
 
 class Validation(Callback):
-    """Callback that adds "knn_accuracy", the 5-NN accuracy on labeled images, to the metrics.
+    """Callback that adds the 5-NN accuracy on labeled images to the metrics, as "knn_accuracy".
 
-    The labels are not used for training. Each image is classified by the five other images with the
-    most similar embeddings.
+    The labels are not used for training. The class of each image is predicted from the five other
+    images with the most similar embeddings.
 
     Parameters
     ----------
     images : Images
-        Labeled images with the network's input shape; a random subset of at most 2,000 is used.
+        Labeled images with the input shape of the network. A random subset of at most 2,000 images
+        is used.
 
     Raises
     ------
@@ -64,13 +65,16 @@ class Validation(Callback):
         return {"knn_accuracy": accuracy}
 
     def accuracy(self, encoder: nn.Module, device: torch.device, *, track: Track = silent) -> float:
-        """Return the 5-NN accuracy of an encoder's embeddings, between 0 and 1."""
+        """Return the 5-NN accuracy of the embeddings of an encoder, between 0 and 1."""
         return knn_accuracy(
             apply_to_all(encoder, self.images, device=device, track=track), self.labels
         )
 
     def verdict(self, run: Run, device: torch.device, *, track: Track = silent) -> str:
-        """Return a line that compares the 5-NN accuracy with pixels and the initial encoder."""
+        """Return one line of text with the 5-NN accuracy of the trained encoder and of baselines.
+
+        The baselines are raw pixels and the encoder before training.
+        """
         pixels = apply_to_all(small_pixels, self.images, device=device)
         before, after = (
             apply_to_all(each.encoder.to(device).eval(), self.images, device=device, track=track)
@@ -82,14 +86,14 @@ class Validation(Callback):
 
 
 def knn_verdict(embeddings: Tensor, others: Mapping[str, Tensor], labels: Tensor) -> str:
-    """Return a line that compares the 5-NN accuracies of embeddings and of other embeddings.
+    """Return one line of text that compares the 5-NN accuracies of several embeddings.
 
     Parameters
     ----------
     embeddings : float[n, d]
-        Embeddings.
+        Embeddings to judge.
     others : mapping of str to float[n, e]
-        Other embeddings of the same images, by name.
+        Other embeddings of the same images, by name, as baselines.
     labels : int[n]
         Class numbers.
 
@@ -113,8 +117,8 @@ def knn_verdict(embeddings: Tensor, others: Mapping[str, Tensor], labels: Tensor
 def knn_accuracy(embeddings: Tensor, labels: Tensor) -> float:
     """Return the leave-one-out 5-NN accuracy of embeddings.
 
-    Neighbors are found by cosine similarity; ties in the vote are broken in favor of nearer
-    neighbors.
+    Neighbors are the most similar embeddings by cosine similarity. Ties in the vote are broken in
+    favor of nearer neighbors.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Ablation of the paper's settings, one at a time, evaluated on a validation split."""
+"""Ablation of the paper: each row changes one or a few settings, on a validation split."""
 
 from __future__ import annotations
 

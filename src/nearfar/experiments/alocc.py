@@ -1,8 +1,8 @@
-"""Autoencoder with the layers of the authors' earlier code.
+"""Autoencoder with the layers of ALOCC, an earlier method by the authors of the paper.
 
 M. Sabokrou et al., "Adversarially Learned One-Class Classifier for Novelty Detection" (ALOCC), CVPR
-2018. It is one year older than the paper, by the same authors, with the same data sets and GPU
-model. Its published code suggests values for settings that the paper does not state.
+2018. ALOCC was published one year before the paper and uses the same data sets and the same GPU
+model. The published code of ALOCC suggests values for settings that the paper does not state.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ WIDTHS = (1, 32, 64, 128)
 
 
 class ALOCCNetwork(Autoencoder):
-    """Autoencoder of stride-2 5×5 convolutions with batch normalization.
+    """Autoencoder of 5×5 convolutions with stride 2 and batch normalization.
 
     Embeddings have 2,048 dimensions.
 

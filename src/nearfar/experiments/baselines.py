@@ -1,6 +1,6 @@
-"""Baselines: other self-supervised methods, with losses and heads from lightly.
+"""Baselines: other self-supervised methods, with losses and heads from the library lightly.
 
-The widths of the heads, relative to the embedding, are those of lightly's examples.
+The widths of the heads, relative to the embedding size, are the same as in the examples of lightly.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class Heads(nn.Module, ABC):
     Parameters
     ----------
     encoder : nn.Module
-        Module that maps images, float[b, c, h, w], to embeddings, float[b, d].
+        Module that takes images (float[b, c, h, w]) and returns embeddings (float[b, d]).
     embedding_size : int
-        Length d of an embedding.
+        Dimension d of the embeddings.
     images : int
         Number of training images.
     """
@@ -51,16 +51,19 @@ class Heads(nn.Module, ABC):
     @staticmethod
     @abstractmethod
     def settings(d: int) -> dict[str, Any]:
-        """Return the settings of the method, such as head widths, for embeddings of length d."""
+        """Return the settings of the method, such as head widths, for embedding dimension d."""
 
     def forward(self, views: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the embeddings of two views per image, float[2b, d], and the loss."""
+        """Return the embeddings (float[2b, d]) of two views per image, and the loss.
+
+        `views` contains the first views of b images, followed by the second views.
+        """
         embeddings = self.encoder(views)
         return embeddings, self.relate(embeddings, views)
 
     @abstractmethod
     def relate(self, embeddings: Tensor, views: Tensor) -> Tensor:
-        """Return the scalar loss, given embeddings, float[2b, d], of views, float[2b, c, h, w]."""
+        """Return the scalar loss for embeddings (float[2b, d]) of views (float[2b, c, h, w])."""
 
 
 class SimCLRHeads(Heads):
@@ -126,7 +129,7 @@ class NNCLRHeads(Heads):
 
 
 class VICRegHeads(Heads):
-    """VICReg [1]_: projections of two views agree; their dimensions vary and are uncorrelated.
+    """VICReg [1]_: the projections of two views agree, and their dimensions vary independently.
 
     References
     ----------
@@ -150,7 +153,7 @@ class VICRegHeads(Heads):
 
 
 class BYOLHeads(Heads):
-    """BYOL [1]_: a view predicts a moving-average teacher's projection of the other view.
+    """BYOL [1]_: one view predicts the projection of the other view by a moving-average teacher.
 
     References
     ----------
@@ -175,7 +178,7 @@ class BYOLHeads(Heads):
         }
 
     def student(self) -> nn.Module:
-        """Return the student, the encoder with its projection head."""
+        """Return the student: the encoder with the projection head."""
         return nn.Sequential(self.encoder, self.project)
 
     def relate(self, embeddings: Tensor, views: Tensor) -> Tensor:
@@ -204,7 +207,10 @@ def _losses() -> ModuleType:
 
 
 class Baseline(Objective):
-    """Training objective of a lightly method, with our augmentation and without a decoder."""
+    """Base class of training objectives for lightly methods.
+
+    The methods use the augmentation of our recipe. No decoder is trained.
+    """
 
     heads: ClassVar[type[Heads]]
 
@@ -230,7 +236,7 @@ class Baseline(Objective):
         return Step(loss, embeddings[: len(images)], {})
 
     def state(self) -> Mapping[str, Tensor]:
-        """Return the state of the heads; the state of the encoder is saved with the network."""
+        """Return the state of the heads. The encoder is saved with the network."""
         kept = self.method.state_dict()
         return {name: value for name, value in kept.items() if not name.startswith("encoder.")}
 

@@ -1,4 +1,4 @@
-"""Photographs from Caltech-101, and their splits."""
+"""Photographs from Caltech-101, and splits of these photographs."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from nearfar.data import (
     Images,
     Subset,
     default_data_root,
-    hold_out,
     open_images,
     require_labels,
+    stratified_split,
 )
 from nearfar.experiments.runner import Runner, fingerprint
 from nearfar.experiments.splits import Splits
@@ -39,7 +39,7 @@ def of_classes(
     channels: Channels = 3,
     track: Track = silent,
 ) -> Images:
-    """Return the images of the given classes; fewer and smaller images if `quick`."""
+    """Return the images of the given classes. If `quick`, fewer and smaller images."""
     images = open_images(
         (data_root or default_data_root()) / FOLDER,
         size=QUICK_SIZE if quick else size,
@@ -57,13 +57,13 @@ def of_classes(
 
 
 def split(images: Images, seed: int) -> tuple[Images, Images]:
-    """Return training and test images; a fifth of each class is held out for testing."""
-    train, test = hold_out(images, seed)
+    """Return training images and test images. A fifth of each class is held out for testing."""
+    train, test = stratified_split(images, seed)
     return Subset(images, train), Subset(images, test)
 
 
 def splits(runner: Runner, classes: Sequence[str] = CLASSES) -> Splits:
-    """Return splits of the given classes; each seed holds out a different random fifth."""
+    """Return splits of the given classes. Each seed holds out a different random fifth."""
     images = of_classes(classes, runner.data_root, quick=runner.quick, track=runner.track)
     settings = {"classes": list(classes), "images": fingerprint(images)}
     return Splits(settings, lambda seed: split(images, seed), fixed=False)

@@ -1,4 +1,4 @@
-"""Cells of a table: keys, results and formatted text."""
+"""Cells of a table: keys, measurements and formatted texts."""
 
 from __future__ import annotations
 
@@ -20,12 +20,16 @@ class AnyRow(Protocol):
 
     @property
     def paper(self) -> Papers:
-        """Numbers from the paper, by `Column.paper`."""
+        """Numbers from the paper, by the key `Column.paper`."""
         ...
 
 
 class Key(NamedTuple):
-    """Key of a cell: its row, its seed and, if the row has several parts, its part."""
+    """Key of a cell: the label of the row, the seed and, if needed, the part.
+
+    A row may have several cells for the same seed, such as one for each number of epochs. The part
+    distinguishes these cells; it is None if there is only one.
+    """
 
     row: str
     seed: int
@@ -33,7 +37,7 @@ class Key(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Name of the cell, used for files."""
+        """Name of the cell, used in file names."""
         part = [] if self.part is None else [str(self.part)]
         return "-".join([self.row, *part, "seed", str(self.seed)])
 
@@ -45,13 +49,16 @@ class Results:
     Parameters
     ----------
     cells : mapping of Key to Measurement
-        Measurements by key, ordered by seed and then by row.
+        Measurement of each cell, ordered by seed and then by row.
     """
 
     cells: Mapping[Key, Measurement]
 
     def values(self, row: str, key: str, part: Part = None) -> list[Any]:
-        """Return a row's result for each seed; empty if the result is missing for any seed."""
+        """Return the result named `key` of a row for each seed.
+
+        The list is empty if the result is missing for any seed.
+        """
         found = [
             cell["result"].get(key)
             for place, cell in self.cells.items()
@@ -61,7 +68,7 @@ class Results:
 
     @property
     def seeds(self) -> int:
-        """Number of seeds of the row with the most seeds."""
+        """Largest number of seeds of any row."""
         return 1 + max(place.seed for place in self.cells)
 
     @property
@@ -82,23 +89,23 @@ class Column:
     Parameters
     ----------
     key : str
-        Name of the result. A column without results shows only the paper's numbers.
+        Name of the result. A column without results shows only the numbers from the paper.
     title : str
-        Heading.
+        Heading of the column.
     show : callable
-        Function that formats a cell, called with the values over seeds and the paper's number or
-        None.
+        Function that takes the values for all seeds and the number from the paper (or None), and
+        returns the text of the cell.
     part : int or str, optional
-        Part of the row to which the column belongs, see `Table.part`.
+        Part of the row to which the column belongs, see `Key`.
     paper : hashable, optional
-        Key of the column in the paper's numbers for a row. Default: `key`.
+        Key of the column in `Row.paper`, the numbers from the paper. Default: `key`.
     best : {min, max}, optional
-        Function that selects the best mean. The best mean is in bold, as are all means within one
-        standard deviation of it.
+        Function that selects the best mean. The best mean is written in bold, and so are all means
+        that differ from it by at most one standard deviation.
     plot : bool
         Whether the figure has a panel for the column.
     last : bool
-        Whether the column applies only to the last part of a row with several parts.
+        If rows have several parts, whether the column applies only to the last part.
 
     Examples
     --------
@@ -118,11 +125,11 @@ class Column:
 
     @property
     def name(self) -> str:
-        """Name of the column in JSON."""
+        """Name of the column in JSON files."""
         return self.key if self.part is None else self.title
 
     def paper_of(self, row: AnyRow) -> float | None:
-        """Return the paper's number for a row, or None."""
+        """Return the number from the paper for a row, or None if there is none."""
         return row.paper.get(self.key if self.paper is None else self.paper)
 
     def texts(
@@ -130,14 +137,14 @@ class Column:
         values: Mapping[str, Sequence[float]],
         papers: Mapping[str, float | None] | None = None,
     ) -> dict[str, str]:
-        """Return the text of each cell, by row, with the best in bold.
+        """Return the text of each cell by row, with the best cells in bold.
 
         Parameters
         ----------
         values : mapping of str to sequence of float
-            Values over seeds, by row.
+            Values for all seeds, by row.
         papers : mapping of str to (float or None), optional
-            The paper's numbers, by row.
+            Number from the paper for each row, or None.
         """
         papers = papers or {}
         best = self._best({row: found for row, found in values.items() if found})
@@ -149,10 +156,10 @@ class Column:
         return texts
 
     def _best(self, values: Mapping[str, Sequence[float]]) -> set[str]:
-        """Return the best row, and all rows with the same text or about the same mean.
+        """Return the labels of the best row and of all rows that are about as good.
 
-        Two means are about the same if they differ by at most the larger of the two standard
-        deviations.
+        A row is about as good if it has the same text as the best row, or if the two means differ
+        by at most the larger of the two standard deviations.
         """
         if self.best is None or not values:
             return set()

@@ -1,4 +1,4 @@
-"""Statistical tests of the four claims in §3.2 over several seeds."""
+"""Statistical tests of the four claims in §3.2 of the paper, over several seeds."""
 
 from __future__ import annotations
 
@@ -49,15 +49,15 @@ MARGIN = 1.25
 
 @dataclass(frozen=True, kw_only=True)
 class PairRow:
-    """Pair of training runs on which the claims are tested.
+    """Row with a pair of training runs on which the claims are tested.
 
     Parameters
     ----------
     related, alone : TrainConfig
-        Configurations with and without near and far samples. Both have two phases; the first is
-        shared.
+        Configurations with and without near and far samples. Both have two phases and share the
+        first phase.
     paper : mapping
-        Numbers from the paper; there are none.
+        Empty, because the paper has no numbers for the claims.
     """
 
     related: TrainConfig
@@ -76,9 +76,9 @@ class Verdict:
     measure : str
         Name of the measured quantity.
     values : mapping of str to sequence of float
-        Values over seeds, by name.
+        Values for all seeds, by name.
     p : float or None
-        p-value of the test; None with a single seed.
+        p-value of the test. None if there is only one seed.
     """
 
     claim: str
@@ -88,13 +88,15 @@ class Verdict:
 
     @property
     def holds(self) -> str:
-        """Whether the claim holds: "yes", "no", or "undecided" with a single seed."""
+        """Whether the claim holds: "yes", "no", or, with a single seed, "undecided"."""
         return answer(self.p)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClaimsTable(Table[PairRow, Splits]):
-    """Table of verdicts on claims about pairs of training runs, measured on validation digits.
+    """Table of verdicts on the claims. Each row is a pair of training runs on digits.
+
+    The claims are tested on validation digits.
 
     Parameters
     ----------
@@ -114,7 +116,7 @@ class ClaimsTable(Table[PairRow, Splits]):
         return replace(splits, settings=settings)
 
     def columns(self, data: Splits) -> list[Column]:
-        """See `Table.columns`; there are none, since claims are rows of the report."""
+        """See `Table.columns`. The list is empty, because the report has one line per claim."""
         return []
 
     def parts_of(self, data: Splits, row: str) -> list[None]:
@@ -122,7 +124,7 @@ class ClaimsTable(Table[PairRow, Splits]):
         return [None]
 
     def configs(self, data: Splits, key: Key) -> dict[str, TrainConfig]:
-        """Return the configurations of both training runs."""
+        """Return the configurations of both training runs, by name."""
         pair = self.rows[key.row]
         return {
             name: train_for(config, self.epochs, seed=key.seed, **data.options)
@@ -155,9 +157,9 @@ class ClaimsTable(Table[PairRow, Splits]):
             f"{seeds_note(self.seeds).capitalize()}, {self.epochs} epochs, on "
             f"{validation['images']:,} validation images of {validation['source']}; trained on "
             f"{train['images']:,} others.",
-            "One-sided paired t-tests over seeds; a claim of two parts is held to its worse one. "
-            f"About equal: the ratio of the errors is between 1/{MARGIN:g} and {MARGIN:g}, by two "
-            f"one-sided tests. A claim holds if p < {LEVEL:g}.",
+            "One-sided paired t-tests over seeds. For a claim with two parts, the larger p-value "
+            f"counts. About equal: the ratio of the errors is between 1/{MARGIN:g} and "
+            f"{MARGIN:g}, by two one-sided tests. A claim holds if p < {LEVEL:g}.",
             f"Noise: Gaussian of standard deviation {NOISE:g}. Measured on {results.machines}.",
         ]
 
@@ -203,7 +205,7 @@ def _measure(
     seed: int,
     track: Track,
 ) -> dict[str, float]:
-    """Return all measurements for the claims with one seed."""
+    """Return all measurements for the claims, by name, for one seed."""
     found = _distances(networks["related"], before.encoder, train, validation, track)
     found["pixel_error_before"] = pixel_error(before, validation, track)
     noisy = _with_noise(validation, seed)
@@ -222,7 +224,10 @@ def _measure(
 def _distances(
     network: Autoencoder, reference: nn.Module, train: Images, validation: Images, track: Track
 ) -> dict[str, float]:
-    """Return the mean squared errors of reconstructions against X, X₀ and X_∞ (Eq. 2 and 3)."""
+    """Return the mean squared distances of reconstructions to X, X₀ and X_∞ (Eq. 2 and 3).
+
+    X is the original image, X₀ is the near sample, and X_∞ is the far sample of the reconstruction.
+    """
     made = reconstruct(network, validation, track)
     bank = encode(reference, train, track)
     queries = encode(reference, ArrayImages(made), track)
@@ -240,7 +245,7 @@ def _distances(
 
 
 def _with_noise(images: Images, seed: int) -> Images:
-    """Return images with added Gaussian noise, clipped to [0, 1]."""
+    """Return copies of images with added Gaussian noise, clipped to [0, 1]."""
     pixels = to_unit(images.batch(range(len(images))))
     noise = torch.randn(pixels.shape, generator=torch.Generator().manual_seed(seed))
     return ArrayImages((pixels + NOISE * noise).clamp(0, 1))
@@ -249,14 +254,16 @@ def _with_noise(images: Images, seed: int) -> Images:
 def _true_class_probabilities(
     task: LabeledEmbeddings, tests: Sequence[scores.Embeddings]
 ) -> list[float]:
-    """Return the mean probability of the true class by logistic regression for each test set.
+    """Return the mean probability of the true class for each set of test embeddings.
+
+    The probabilities come from a logistic regression on the training embeddings.
 
     Parameters
     ----------
     task : LabeledEmbeddings
-        Training embeddings and their labels, and labels of the test images.
+        Training embeddings, and labels of training and test images.
     tests : sequence of float32[m, d]
-        Test sets: alternative embeddings of the same test images.
+        Several sets of embeddings of the same m test images.
     """
     scaled = replace(task, test=np.concatenate(tests)).scaled()
     model = LogisticRegression(C=scores.PROBE_C, max_iter=scores.PROBE_ITERATIONS)
@@ -311,7 +318,10 @@ def _titled(values: Mapping[str, list[float]]) -> dict[str, list[float]]:
 
 
 def _about_equal(a: Sequence[float], b: Sequence[float]) -> float | None:
-    """Return the p-value of an equivalence test (TOST) of the ratio of a and b."""
+    """Return the p-value of an equivalence test (TOST): whether the ratio of a and b is about 1.
+
+    Return None if there is only one seed.
+    """
     if len(a) < 2:
         return None
     ratios, margin = np.log(a) - np.log(b), np.log(MARGIN)

@@ -1,4 +1,4 @@
-"""Configurations used by several tables."""
+"""Training configurations that several tables use."""
 
 from __future__ import annotations
 

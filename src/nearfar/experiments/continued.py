@@ -28,12 +28,12 @@ CONTINUE = recipe("continue")
 
 @dataclass(frozen=True, kw_only=True)
 class FrozenRow(Row):
-    """Row for a backbone without further training.
+    """Row for the default encoder without further training.
 
     Parameters
     ----------
     weights : {"pretrained", "random"}
-        Whether the weights are pretrained or random.
+        Weights of the encoder.
     """
 
     weights: str = "pretrained"

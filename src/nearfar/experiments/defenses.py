@@ -1,4 +1,4 @@
-"""Rows of Table 3: defenses, their networks, and the defended classifiers."""
+"""Rows of Table 3: defenses, the networks of the defenses, and the defended classifiers."""
 
 from __future__ import annotations
 
@@ -76,10 +76,10 @@ class DefenseRow:
     network : Network, optional
         Network of the purifier. Default: no purification.
     neighbors : int
-        Number of votes in neighbor voting, see `nearfar.defense.NeighborVoting`; 0 for none.
+        Number of votes in neighbor voting, see `nearfar.defense.NeighborVoting`. 0 disables it.
     detectors : bool
-        Whether detectors reject images. With neighbors, the detector is the reconstruction error;
-        otherwise, the detectors are those of MagNet.
+        Whether detectors reject suspicious images. With neighbor voting, the detector is the
+        reconstruction error; otherwise, the detectors are those of MagNet.
     hardened : bool
         Whether the classifier is also trained on adversarial images.
     binarized : bool
@@ -96,7 +96,7 @@ class DefenseRow:
     paper: Papers = field(default_factory=dict)
 
     def describe(self) -> dict[str, Any]:
-        """Return the parts of the defense besides its network, as JSON types."""
+        """Return the settings of the defense, except for the network, as JSON types."""
         parts = {name: getattr(self, name) for name in ("neighbors", "detectors", "hardened")}
         return parts | ({"binarized": True} if self.binarized else {})
 
@@ -137,10 +137,11 @@ AUTOATTACK_ROWS = (
 
 
 class Binarizer(nn.Module):
-    """Rounding of pixels to black or white, the baseline of Schott et al. (ICLR 2019).
+    """Module that rounds pixels to black or white, the baseline of Schott et al. (ICLR 2019).
 
-    Its gradient is zero almost everywhere, which would stop an attack that knows of the defense
-    without making it any safer: it is replaced by that of the identity (BPDA).
+    The gradient of rounding is zero almost everywhere. This would stop gradient-based attacks
+    without making the classifier more robust. Therefore, the backward pass uses the gradient of the
+    identity (BPDA).
 
     Examples
     --------
@@ -150,13 +151,23 @@ class Binarizer(nn.Module):
     """
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return black and white images, float[b, c, h, w]."""
+        """Return the images (float[b, c, h, w]), rounded to 0 or 1."""
         return images + (images.round() - images).detach()
 
 
 @dataclass(frozen=True, kw_only=True)
 class DefenseEpochs:
-    """Epochs of the purifiers' networks, of the target, and of its adversarial training."""
+    """Numbers of epochs of the training runs in Table 3.
+
+    Parameters
+    ----------
+    networks : int
+        Epochs of the networks of purifiers.
+    classifier : int
+        Epochs of the target classifier.
+    robust : int
+        Epochs of the adversarial training of the target.
+    """
 
     networks: int
     classifier: int
@@ -164,20 +175,20 @@ class DefenseEpochs:
 
 
 class Defenses:
-    """Defenses of rows, with shared networks and classifiers trained once.
+    """Builder of the defenses of all rows. Shared networks and classifiers are trained once.
 
     Parameters
     ----------
     runner : Runner
-        Runner that trains networks; classifiers are kept in the subfolder ``classifiers``.
+        Runner that trains networks. Classifiers are kept in the subfolder ``classifiers``.
     learned : Images
-        Training images of the target and of the purifiers' networks.
+        Training images of the target and of the networks of purifiers.
     validation : Images
-        Images on which to calibrate detectors.
+        Images on which detectors are calibrated.
     held_out : Images
-        Training images of the attacker's substitute.
+        Training images of the substitute, a classifier that the attacker trains.
     epochs : DefenseEpochs
-        Epochs of training.
+        Numbers of epochs.
     options : dict
         Training options shared by all networks.
     """
@@ -199,7 +210,7 @@ class Defenses:
         self.substitute = cache(self._make_substitute)
 
     def make(self, row: DefenseRow, seed: int) -> DefendedClassifier:
-        """Return the target, defended as in a row, trained with a seed."""
+        """Return the target classifier with the defense of a row, trained with the given seed."""
         classifier = self.target(row.hardened, seed)
         if row.network is None:
             return DefendedClassifier(Binarizer() if row.binarized else nn.Identity(), classifier)
@@ -217,11 +228,11 @@ class Defenses:
         return reformer.defend(classifier)
 
     def config(self, network: Network, seed: int) -> TrainConfig:
-        """Return the configuration of a network's training."""
+        """Return the training configuration of a network."""
         return network.train_for(self.epochs.networks, seed=seed, **self.options)
 
     def _make_target(self, hardened: bool, seed: int) -> Classifier:
-        """Return the classifier to attack."""
+        """Return the target classifier; if `hardened`, after adversarial training."""
         if hardened:
             return self._keep(
                 "hardened",
@@ -247,7 +258,7 @@ class Defenses:
         )
 
     def _make_substitute(self, hardened: bool, seed: int) -> Classifier:
-        """Return the attacker's substitute, trained on predictions of the target."""
+        """Return the substitute of the attacker, trained on the predictions of the target."""
         return self._keep(
             "hardened-substitute" if hardened else "substitute",
             seed,
@@ -262,7 +273,7 @@ class Defenses:
         )
 
     def _keep(self, name: str, seed: int, make: Callable[[], Classifier]) -> Classifier:
-        """Return a classifier from its file, or train it and write the file."""
+        """Return a classifier from a file. If there is no file, call `make` and write the file."""
         path = self.runner.folder / "classifiers" / f"{Key(name, seed).name}.safetensors"
         with self.runner.lock(path.stem):
             if not path.is_file():

@@ -1,6 +1,6 @@
-"""Rows of Table 4 and of its ablation, and their detectors.
+"""Rows of Table 4 and of the ablation of Table 4, and the detectors of these rows.
 
-"Tempo" in labels and names is the motion method, see `nearfar.anomaly.Motion`.
+In labels and names, "tempo" stands for the motion method, see `nearfar.anomaly.Motion`.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ ALOCC_STRIDE = 10
 class PatchNetwork(Network):
     """Autoencoder of patches.
 
-    With ``config.network`` set to `principal_autoencoder`, training starts from the principal
-    components of the patches, and the number of epochs is that of the configuration.
+    If ``config.network`` is `principal_autoencoder`, training starts from the principal components
+    of the patches. In this case, the number of epochs is always the one in `config`.
     """
 
     @property
@@ -69,16 +69,19 @@ class PatchNetwork(Network):
         return self.config.network is principal_autoencoder
 
     def train_for(self, epochs: int, **options: Any) -> TrainConfig:
-        """See `Network.train_for`; from principal components, `epochs` has no effect."""
+        """See `Network.train_for`.
+
+        If training starts from principal components, `epochs` has no effect.
+        """
         if self.principal:
             return configure(options, base=self.config)
         return super().train_for(epochs, **options)
 
 
 def _related(name: str, own: float, near: float, far: float) -> PatchNetwork:
-    """Return principal components trained with the relational objective.
+    """Return an autoencoder that starts from principal components, with the relational objective.
 
-    A higher learning rate would soon destroy them.
+    The learning rate is low, because a higher one would soon destroy the principal components.
     """
     config = recipe("paper", loss_weights=(own, near, far), pretrain_epochs=0, epochs=1, lr=1e-5)
     return PatchNetwork(name, replace(config, network=principal_autoencoder))
@@ -103,17 +106,17 @@ class DetectorRow:
     detector : DetectorConfig
         Configuration of the detector.
     network : PatchNetwork or "principal", optional
-        Autoencoder of patches, or principal components without training. Default: none, for
-        tempo and appearance.
+        Autoencoder of patches, or "principal" for principal components without training. Default:
+        no autoencoder, as for tempo and appearance.
     sparse : bool
-        Whether the score is the lower one of the reconstruction error and the activity of a sparse
-        autoencoder.
+        Whether to use a second, sparse autoencoder. The score is then the lower one of two scores:
+        the reconstruction error, and the activity of the sparse autoencoder.
     far : tuple of {"fast", "grown", "gliding"}
         Kinds of pseudo-anomalies on which tempo is trained.
     placed : bool
-        Whether tempo gets the vertical position of a patch.
+        Whether the vertical position of a patch is an input of tempo.
     paper : mapping
-        EER in the paper, as "eer".
+        Equal error rate (EER) in the paper, with the key "eer".
     """
 
     detector: DetectorConfig
@@ -131,7 +134,7 @@ class DetectorRow:
 
     @property
     def tempo(self) -> bool:
-        """Whether tempo is one of the methods."""
+        """Whether tempo is one of the methods of the detector."""
         return "motion" in self.detector.methods
 
     @property
@@ -140,7 +143,7 @@ class DetectorRow:
         return bool(self.networks) or self.tempo
 
     def run(self, network: Network, seed: int) -> str:
-        """Return the name of a network's run, which rows with the same patches share."""
+        """Return the name of the run of a network. Rows with the same patches share the run."""
         frames = self.detector.frames
         moving = f"{network.name}-{frames}-frames" if frames > 1 else network.name
         return replace(network, name=moving).run(seed)
@@ -228,18 +231,26 @@ ABLATION_ROWS = {
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorTraining:
-    """Total epochs of convolutional networks, and number of samples and epochs for tempo."""
+    """Length of the training runs for Table 4.
+
+    Parameters
+    ----------
+    epochs : int
+        Total number of epochs of convolutional networks.
+    samples, tempo_epochs : int
+        Number of training samples and number of epochs of tempo.
+    """
 
     epochs: int
     samples: int
     tempo_epochs: int
 
     def config(self, network: PatchNetwork, seed: int) -> TrainConfig:
-        """Return the configuration of a network's training."""
+        """Return the training configuration of a network."""
         return network.train_for(self.epochs, seed=seed, device="cpu")
 
     def describe(self, row: DetectorRow, seed: int) -> dict[str, Any]:
-        """Return the settings that affect a row's scores, except for its clips; JSON only."""
+        """Return the settings that affect the scores of a row, without the clips, as JSON types."""
         trained = {each.name: self.config(each, seed).to_dict() for each in row.networks}
         untrained = {row.network: None} if isinstance(row.network, str) else {}
         settings: dict[str, Any] = {
@@ -255,19 +266,21 @@ class DetectorTraining:
 
 
 class Detectors:
-    """Detectors of rows, fitted to the same clips, with shared networks trained once.
+    """Builder of the detectors of all rows, which are fitted to the same clips.
+
+    Networks that several rows share are trained once.
 
     Parameters
     ----------
     runner : Runner
         Runner that trains the autoencoders.
     normal : sequence of Clip
-        Normal clips. Autoencoders are trained on all of them, as in the paper. Tempo and
-        appearance hold some out for calibration, as in `nearfar anomaly fit`.
+        Normal clips. Autoencoders are trained on all of them, as in the paper. For tempo and
+        appearance, some clips are held out for calibration, as in `nearfar anomaly fit`.
     training : DetectorTraining
-        Epochs and samples of training.
+        Length of the training runs.
     reading : Reading
-        Normal patches on which autoencoders are trained.
+        Choice of the normal patches on which autoencoders are trained.
     """
 
     def __init__(
@@ -289,7 +302,7 @@ class Detectors:
         self._appearance = cache(partial(fit_appearance, self.learned, track=self.track))
 
     def make(self, row: DetectorRow, seed: int) -> Detector:
-        """Return the detector of a row, trained with a seed."""
+        """Return the detector of a row, trained with the given seed."""
         config = row.detector
         grid = Grid(self.size, config.patch, config.stride)
         detector = Detector(config, grid, self._scorers(row, grid, seed))
@@ -317,8 +330,8 @@ class Detectors:
         if not row.sparse:
             return [error]
         activity = Activity(self._train(row, SPARSE, seed).encoder)
-        usual = self.track(self.normal, "usual", len(self.normal))
-        return [Agreement([error, activity], usual, grid)]
+        clips = self.track(self.normal, "scaling", len(self.normal))
+        return [Agreement([error, activity], clips, grid)]
 
     def _train(self, row: DetectorRow, network: PatchNetwork, seed: int) -> Autoencoder:
         frames, config = row.detector.frames, self.training.config(network, seed)
@@ -331,7 +344,7 @@ class Detectors:
         return trained.network().cpu()
 
     def _bank(self, network: Autoencoder, config: DetectorConfig, seed: int) -> Tensor:
-        """Return the embeddings of some normal patches, float[n, d]."""
+        """Return the embeddings of a random sample of normal patches (float[n, d])."""
         patches = self._patches(config.frames)
         chosen = sample_rows(len(patches), config.bank_size, seed)
         return encode(network.encoder, Subset(patches, chosen), self.track)
@@ -350,7 +363,7 @@ class Detectors:
             frames,
             count=self.training.samples,
             seed=seed,
-            shares={kind: PSEUDO_ANOMALIES[kind] for kind in far},
+            fractions={kind: PSEUDO_ANOMALIES[kind] for kind in far},
         )
         if not placed:
             samples = replace(samples, positions=torch.full_like(samples.positions, 0.5))
@@ -360,7 +373,7 @@ class Detectors:
 
 
 class Unplaced(nn.Module):
-    """`MotionNet` without positions: every patch counts as centered, as in training."""
+    """`MotionNet` without positions: each patch is treated as if it were in the center."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""MNIST digits and their splits."""
+"""MNIST digits, and splits of the digits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ QUICK_BATCH_SIZE = 128
 
 
 def for_testing(data_root: Path | None, *, quick: bool) -> tuple[Images, Images]:
-    """Return training digits and the official test digits; fewer digits if `quick`."""
+    """Return training digits and the official test digits. If `quick`, fewer digits."""
     if quick:
         return open_images("mnist5k:train"), open_images("mnist5k:test")
     learned, _ = for_validation(data_root, quick=False)
@@ -44,9 +44,10 @@ def for_validation(data_root: Path | None, *, quick: bool) -> tuple[Images, Imag
 
 
 def for_attacks(data_root: Path | None, *, quick: bool) -> tuple[Images, Images, Images, Images]:
-    """Return digits for training, validation, the attacker's substitute and attacks (§4.4).
+    """Return digits for training, for validation, for the attacker's substitute, and to attack.
 
-    The last two are disjoint random subsets of the official test digits, the same in every call.
+    The split is described in §4.4 of the paper. The last two sets are disjoint random subsets of
+    the official test digits, and the same in every call.
     """
     learned, validation = for_validation(data_root, quick=quick)
     _, test = for_testing(data_root, quick=quick)
@@ -60,7 +61,7 @@ def for_attacks(data_root: Path | None, *, quick: bool) -> tuple[Images, Images,
 
 
 def testing(runner: Runner) -> Splits:
-    """Return the paper's split: 50,000 training digits and the official test digits."""
+    """Return the split of the paper: 50,000 training digits and the official test digits."""
     train, test = for_testing(runner.data_root, quick=runner.quick)
     return fixed_split(train, test=test, options=options(quick=runner.quick))
 

@@ -41,7 +41,7 @@ def _notes(table: TrainedTable, runner: Runner, splits: Splits, results: Results
 def _maps(
     table: TrainedTable, runner: Runner, splits: Splits, results: Results
 ) -> dict[str, Figure]:
-    """Return 2-D maps of the embeddings of all images with the first seed."""
+    """Return a dictionary with one figure: 2-D maps of the embeddings of all images, for seed 0."""
     from nearfar.report.figures import embedding_maps
 
     images = caltech101.of_classes(

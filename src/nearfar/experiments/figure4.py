@@ -30,7 +30,10 @@ def _notes(table: TrainedTable, runner: Runner, splits: Splits, results: Results
 def _pictures(
     table: TrainedTable, runner: Runner, splits: Splits, results: Results
 ) -> dict[str, Figure]:
-    """Return a figure of one test digit per class and its reconstructions with the first seed."""
+    """Return a dictionary with one figure: test digits and reconstructions, for seed 0.
+
+    The figure shows one digit of each class.
+    """
     from nearfar.report.figures import comparison_sheet
 
     shown = digits.one_of_each_class(splits.of(0)[1])

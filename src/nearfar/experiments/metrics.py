@@ -29,9 +29,9 @@ class Classifiers:
     Parameters
     ----------
     names : tuple of {"linear_svm", "rbf_svm", "knn", "linear_svc", "rbf_svc", ...}
-        Names of the classifiers; for "…_svc", see `nearfar.experiments.unscaled`.
+        Names of the classifiers. For names with "_svc", see `nearfar.experiments.unscaled`.
     rbf_samples : int, optional
-        Maximum number of training images for the RBF SVM and for "…_svc". Default: all.
+        Maximum number of training images for "rbf_svm" and for names with "_svc". Default: all.
 
     Examples
     --------
@@ -44,7 +44,7 @@ class Classifiers:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Hyperparameters of the classifiers, by name; JSON only."""
+        """Hyperparameters of the classifiers, by name, as JSON types."""
         known = scores.settings(self.rbf_samples) | unscaled.settings(self.rbf_samples)
         return {name: known[name] for name in self.names}
 
@@ -74,12 +74,12 @@ def task_on(
 
 
 def encode(network: ImageFunction, images: Images, track: Track = silent) -> Tensor:
-    """Return the outputs of a network for all images, float32[n, ...]."""
+    """Return the outputs of a network for all images (float32[n, ...])."""
     return apply_to_all(network, images, device=resolve_device("auto"), track=track)
 
 
 def reconstruct(network: Autoencoder, images: Images, track: Track = silent) -> Tensor:
-    """Return the reconstructions of all images, float32[n, c, h, w]."""
+    """Return the reconstructions of all images (float32[n, c, h, w])."""
     return encode(lambda batch: network(batch).reconstruction, images, track)
 
 

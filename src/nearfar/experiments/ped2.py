@@ -1,4 +1,4 @@
-"""UCSD Ped2: clips, and normal patches on which networks are trained."""
+"""UCSD Ped2: video clips, and patches of normal clips on which networks are trained."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ FOLDER = Path("UCSD_Anomaly_Dataset.v1p2") / "UCSDped2"
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """Part of the frames to read, and normal patches to train on.
+    """Settings for reading clips and for cutting normal clips into patches.
 
     Parameters
     ----------
     rows : (int, int), optional
-        First row of pixels, and end of the rows (exclusive). Default: all.
+        First row and end row (exclusive) of the pixels to read in each frame. Default: all.
     frames : int, optional
-        Number of random normal frames. Default: all.
+        Number of random normal frames to cut into patches. Default: all.
     stride : int
-        Distance between normal patches, in pixels.
+        Distance between patches of normal frames, in pixels.
     """
 
     rows: tuple[int, int] | None = None
@@ -46,7 +46,7 @@ class Reading:
     stride: int = DetectorConfig.paper().stride
 
     def open(self, root: Path, part: str) -> list[Clip]:
-        """Return the clips of a part of the data set, "Train" (normal clips) or "Test".
+        """Return the clips in a part of the data set: "Train" (normal clips) or "Test".
 
         Raises
         ------
@@ -65,7 +65,7 @@ class Reading:
         return [CroppedClip(clip, masks, *self.rows) for clip, masks in known]
 
     def patches(self, normal: Sequence[Clip], frames: int, track: Track) -> ArrayImages:
-        """Cut normal clips into patches of `frames` consecutive frames."""
+        """Return patches of normal clips, each with `frames` consecutive frames."""
         if self.frames is not None:
             normal = [_drawn(normal, self.frames, track)]
         return gather_patches(
@@ -78,16 +78,16 @@ class Reading:
 
 
 class CroppedClip(Clip):
-    """Clip cropped to some rows of pixels, with its masks.
+    """Clip cropped to some rows of pixels, together with the masks of the clip.
 
     Parameters
     ----------
     clip : Clip
         Clip to crop.
     masks : Masks or None
-        Masks of the uncropped clip, if any.
+        Masks of the uncropped clip; None if it has no masks.
     top, bottom : int
-        First row of pixels, and end of the rows (exclusive).
+        First row and end row (exclusive) of the pixels to keep.
 
     Examples
     --------
@@ -108,11 +108,11 @@ class CroppedClip(Clip):
             yield frame._replace(pixels=frame.pixels[self.top : self.bottom])
         self.skipped, self.notes = self.clip.skipped, self.clip.notes
 
-    def of(self, number: int, name: str, shape: tuple[int, ...]) -> Mask:
-        """Return the cropped mask of a frame, bool[h, w], see `Masks.of`."""
+    def mask(self, number: int, name: str, shape: tuple[int, ...]) -> Mask:
+        """Return the cropped mask of a frame (bool[h, w]), see `Masks.mask`."""
         if self.masks is None:
             return np.zeros(shape, bool)
-        return self.masks.of(number, name, self._whole)[self.top : self.bottom]
+        return self.masks.mask(number, name, self._whole)[self.top : self.bottom]
 
     @cached_property
     def _whole(self) -> tuple[int, ...]:
@@ -120,7 +120,7 @@ class CroppedClip(Clip):
 
 
 def _drawn(clips: Sequence[Clip], count: int, track: Track) -> ArrayClip:
-    """Return a random sample of the frames of clips as a single clip."""
+    """Return `count` random frames of the clips, as a single clip."""
     frames = [frame.pixels for clip in track(clips, "reading", len(clips)) for frame in clip]
     rows = np.random.default_rng(0).permutation(len(frames))[:count]
     return ArrayClip(np.stack([frames[row] for row in np.sort(rows)]))

@@ -1,4 +1,4 @@
-"""Data sets of photographs, and their splits."""
+"""Data sets of photographs, and splits of these data sets."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Photographs:
         Folder of the test images. Default: each seed holds out a different random fifth of each
         class.
     every : int
-        Step between classes: only every n-th class is used.
+        Only every n-th class is used, with n = `every`.
     """
 
     train: str
@@ -38,7 +38,7 @@ class Photographs:
     every: int = 1
 
     def splits(self, runner: Runner, *, size: int, batch_size: int) -> Splits:
-        """Return splits of the images, scaled to `size` × `size` pixels."""
+        """Return splits of the images, resized to `size` × `size` pixels."""
         options = {"batch_size": batch_size}
         images = self._open(runner, self.train, size)
         if self.test is not None:
@@ -73,5 +73,5 @@ PHOTOGRAPHS = {
 
 
 def opener(name: str, *, size: int, batch_size: int) -> partial[Splits]:
-    """Return a function that opens a data set, for `TrainedTable.splits`."""
+    """Return a function that opens the named data set, for use as `TrainedTable.splits`."""
     return partial(PHOTOGRAPHS[name].splits, size=size, batch_size=batch_size)

@@ -1,4 +1,4 @@
-"""Convolutional autoencoder, with parameters for the details that the paper does not specify."""
+"""Convolutional autoencoder with parameters for all details that the paper does not specify."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ class PlainNetwork(Autoencoder):
     Parameters
     ----------
     embedding_size : int
-        Length d of an embedding.
+        Dimension of the embeddings.
     kernel : int
         Kernel size, odd.
     pooling : bool
         Whether to use max pooling instead of stride-2 convolutions.
     hidden : int
-        Number of units in a linear layer between the convolutions and the embedding, mirrored in
-        the decoder; 0 for no such layer.
+        Number of units in a linear layer between the convolutions and the embedding; the decoder
+        has the same layer. With 0, there is no such layer.
     signed : bool
         Whether the network scales pixels to [−1, 1].
     embedding_scale : float
-        Factor by which the initial weights scale embeddings; the decoder reverses the scaling.
+        Factor by which the initial weights scale embeddings. The decoder reverses the scaling.
     glorot : bool
-        Whether to use uniform initial weights [1]_ and zero biases, the default in TensorFlow,
+        Whether to initialize with uniform weights [1]_ and zero biases, the default in TensorFlow,
         instead of the initial weights of our default network.
 
     References
@@ -102,7 +102,7 @@ def _init_glorot(layer: nn.Module) -> None:
 
 
 class Affine(nn.Module):
-    """Multiplication by a constant and addition of a constant.
+    """Module that multiplies its input by a constant and adds another constant.
 
     Examples
     --------

@@ -1,8 +1,9 @@
-"""Linear autoencoder from principal components, for use as an initial network.
+"""Autoencoder that computes principal components, for use as an initial network.
 
-A linear autoencoder converges to principal components, which have a lower pixel error than any
-network that we trained for hours. Each component becomes two ReLU units, with positive and negative
-sign. Embeddings are therefore ≥ 0, as in the paper, without loss of information.
+A linear autoencoder converges to the principal components, which have a lower pixel error than any
+network that we trained for hours. Each component becomes two ReLU units: one for the positive and
+one for the negative part. Embeddings are therefore ≥ 0, as in the paper, and no information is
+lost.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ from nearfar.models import Autoencoder
 
 
 def principal_autoencoder(images: Images, noise: float) -> Autoencoder:
-    """Return an autoencoder from the fewest principal components that discard only noise.
+    """Return an autoencoder that computes the principal components of images.
+
+    It keeps the smallest number of components for which only noise is discarded.
 
     Parameters
     ----------
     images : Images
-        Images from which to compute the components.
+        Images whose principal components are computed.
     noise : float
         Noise variance per pixel, see `principal_components`.
     """

@@ -1,4 +1,4 @@
-"""Search for settings that the paper does not state for Table 1."""
+"""Search for the settings of Table 1 that the paper does not state."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ EPOCHS = (4, 10)
 
 
 def _paper(*accuracies: float) -> Papers:
-    """Return the paper's accuracies after all epochs, by column."""
+    """Return the accuracies from the paper by classifier and number of epochs."""
     columns = product(("linear_svc", "rbf_svc"), EPOCHS)
     return dict(zip(columns, accuracies, strict=True))
 
@@ -38,14 +38,14 @@ _ALOCC: dict[str, Any] = {"network": ALOCCNetwork, "options": {"side": SIDE, "si
 
 @dataclass(frozen=True, kw_only=True)
 class OpenRow(Row):
-    """Row with its own network.
+    """Row with a custom network.
 
     Parameters
     ----------
     network : callable
         Class of the network.
     options : mapping
-        Parameters of the network.
+        Keyword arguments of the network.
     """
 
     config: TrainConfig | None = AUTOENCODER
@@ -60,7 +60,7 @@ class OpenRow(Row):
 
 @dataclass(frozen=True, kw_only=True)
 class OpenTable(TrainedTable):
-    """Table in which each row has its own network."""
+    """Table in which each row has a custom network."""
 
     row_type = OpenRow
 

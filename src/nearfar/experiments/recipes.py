@@ -1,4 +1,4 @@
-"""Comparison of our recipe with the paper's recipe and with other self-supervised methods."""
+"""Comparison of our recipe with the recipe of the paper and with other self-supervised methods."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class BaselineRow(Row):
     Parameters
     ----------
     method : str
-        Name of the method in `METHODS`, the objective of `config`.
+        Name of the method in `METHODS`. The method must be the objective of `config`.
     """
 
     method: str

@@ -1,4 +1,4 @@
-"""Rows of tables of trained networks, and import of rows from a user's file."""
+"""Rows of tables of trained networks, and import of rows from a file of the user."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class Row:
     Parameters
     ----------
     config : TrainConfig, optional
-        Training configuration. The table sets the seed and the total number of epochs, divided
-        between the phases in the same proportion. Default: no training; embeddings are the outputs
-        of `encoder`.
+        Training configuration. The table sets the seed and the total number of epochs, which is
+        divided between the two phases in the same proportion as in the configuration. Default: no
+        training; embeddings are the outputs of `encoder`.
     paper : mapping
-        Numbers from the paper, by `Column.paper`.
+        Numbers from the paper, by the key `Column.paper`.
     decoder : bool
         Whether a decoder is trained, so that the pixel error can be measured.
     quick : mapping
-        Training options that differ in the quick form, see `nearfar.config.configure`.
+        Training options to override with `--quick`, see `nearfar.config.configure`.
 
     Examples
     --------
@@ -46,11 +46,11 @@ class Row:
     quick: Mapping[str, Any] = field(default_factory=dict)
 
     def encoder(self) -> nn.Module:
-        """Return the encoder of a row without training; the default encoder returns raw pixels."""
+        """Return the encoder of a row without training. By default, it returns raw pixels."""
         return nn.Flatten()
 
     def describe(self) -> dict[str, Any]:
-        """Return settings other than the configuration that affect the results; JSON only."""
+        """Return the settings that affect the results, except for `config`, as JSON types."""
         return {}
 
 
@@ -76,25 +76,26 @@ class Network:
     config: TrainConfig
 
     def run(self, seed: int) -> str:
-        """Return the name of the run with this seed."""
+        """Return the name of the run with the given seed."""
         return Key(self.name, seed).name
 
     def train_for(self, epochs: int, **options: Any) -> TrainConfig:
-        """Return the configuration for a total number of epochs, see the function `train_for`."""
+        """Return the configuration with another number of epochs, see the function `train_for`."""
         return train_for(self.config, epochs, **options)
 
 
 def train_for(config: TrainConfig, epochs: int, **options: Any) -> TrainConfig:
-    """Return a configuration with a different total number of epochs.
+    """Return a copy of a configuration with another total number of epochs.
 
     Parameters
     ----------
     config : TrainConfig
         Configuration to change.
     epochs : int
-        Total number of epochs, divided between the phases in the same proportion as before.
+        Total number of epochs. It is divided between the two phases in the same proportion as in
+        `config`.
     **options
-        Other changes, see `nearfar.config.configure`.
+        Other options to change, see `nearfar.config.configure`.
 
     Raises
     ------
@@ -117,12 +118,12 @@ def train_for(config: TrainConfig, epochs: int, **options: Any) -> TrainConfig:
 
 
 def read_rows(path: Path) -> Mapping[str, Any]:
-    """Import a Python file and return its ``ROWS``, a mapping of labels to rows.
+    """Import a Python file, and return the mapping ``ROWS`` of labels to rows that it defines.
 
     Raises
     ------
     NearfarError
-        If the file cannot be imported, or has no such mapping.
+        If the file cannot be imported, or does not define ``ROWS``.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Resumable measurement of the cells of an experiment, in one or more processes."""
+"""Resumable measurement of the cells of an experiment, with one or several processes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from nearfar import runs
 from nearfar.config import Optim, RelationalObjective, TrainConfig
-from nearfar.data import Images, in_order
+from nearfar.data import Images, sequential_batches
 from nearfar.errors import NearfarError
 from nearfar.files import atomic_path, claim_output, write_json
 from nearfar.models import Autoencoder, resolve_device
@@ -54,14 +54,15 @@ class Job:
     Parameters
     ----------
     name : str
-        Name of the cell and of its file.
+        Name of the cell, which is also the name of the file of the cell.
     settings : mapping
-        Settings of the cell that affect the result, in addition to those of the folder; JSON only.
+        Settings that affect the result, as JSON types. The settings passed to `Runner.begin` are
+        not repeated.
     measure : callable
-        Function that returns the result; JSON only.
+        Function without arguments that measures the cell and returns the result, as JSON types.
     training : str, optional
         Name of the training run that the cell needs. Cells that need the same run are never
-        measured concurrently.
+        measured at the same time.
     """
 
     name: str
@@ -91,34 +92,34 @@ class Training:
         return self.config.optim.pretrain_epochs + self.config.optim.epochs
 
     def network(self, epochs: int | None = None) -> Autoencoder:
-        """Return the network after the first `epochs` epochs (default: all), in evaluation mode."""
+        """Return the network after `epochs` epochs (default: all), in evaluation mode."""
         after = self.epochs if epochs is None else epochs
         own = self.config.network
         custom = own if isinstance(own, Autoencoder) else None
         return runs.read_snapshot(self.folder, after, custom).to(resolve_device("auto")).eval()
 
     def seconds(self, epochs: int | None = None) -> float:
-        """Return the duration of the first `epochs` epochs (default: all), in seconds."""
+        """Return the duration of the first `epochs` epochs (default: all) in seconds."""
         return float(sum(line["seconds"] for line in runs.read_log(self.folder)[:epochs]))
 
 
 class Runner:
-    """Runner that measures the cells of an experiment and trains the networks that they need.
+    """Runner that measures the cells of an experiment and trains the networks for these cells.
 
-    Each cell is measured once. Several processes can work in the same folder: each one measures
-    cells that no other process has started, or that a stopped process left unfinished.
+    Each cell is measured once. Several processes can work in the same folder. Each process measures
+    cells that no other process has started, or that a stopped process has left unfinished.
 
     Parameters
     ----------
     folder : Path
-        Output folder, created when the first cell is measured. An existing folder is continued if
-        it has the same settings.
+        Output folder, created when the first cell is measured. If the folder exists and has the
+        same settings, the experiment is continued.
     name : str
-        Name of the experiment and of its files.
+        Name of the experiment and of the result files.
     data_root : Path, optional
-        Folder of the data sets.
+        Folder of the data sets. Default: the default data root.
     quick : bool
-        Whether to reduce the data set for the quick form.
+        Whether to use a smaller data set, for a smoke test.
     track : Track
         Progress display, see `nearfar.progress.Track`.
     scratch : Path, optional
@@ -143,12 +144,12 @@ class Runner:
         self.settings: dict[str, Any] = {}
 
     def begin(self, settings: Mapping[str, Any]) -> None:
-        """Check that the folder is new or has the same settings.
+        """Check that the folder is new, or belongs to an experiment with the same settings.
 
         Parameters
         ----------
         settings : mapping
-            Settings that identify the experiment; JSON only.
+            Settings that identify the experiment, as JSON types.
 
         Raises
         ------
@@ -168,7 +169,7 @@ class Runner:
             _check_same(_read(begun, {"experiment": str}), self.settings, self.folder)
 
     def measure(self, jobs: Sequence[Job]) -> dict[str, Measurement]:
-        """Measure all cells that have not been measured, and return all measurements by name."""
+        """Measure all cells that have no measurement yet, and return all measurements by name."""
         found = {job.name: self._measured(job) for job in jobs}
         missing = [job for job in jobs if found[job.name] is None]
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -180,7 +181,10 @@ class Runner:
         return {name: measured for name, measured in found.items() if measured is not None}
 
     def lock(self, name: str) -> FileLock:
-        """Return the reentrant lock with this name, which one process at a time can hold."""
+        """Return the lock with the given name. Only one process at a time can hold the lock.
+
+        The lock is reentrant: the process that holds it can acquire it again.
+        """
         (self.folder / LOCKS).mkdir(parents=True, exist_ok=True)
         return FileLock(self.folder / LOCKS / f"{name}.lock", is_singleton=True)
 
@@ -193,10 +197,10 @@ class Runner:
     ) -> Training:
         """Train or resume a run, and return the completed training.
 
-        A completed run contains the network and its snapshots, but not the embeddings. Runs with
-        the same pre-training share it; the result is bit-identical to separate pre-training. A
-        single-phase run also keeps snapshots at half its epochs, from which the second phase of
-        other runs starts.
+        The folder of a completed run contains the network and the snapshots, but not the
+        embeddings. Runs with the same pre-training share one pre-training run; the result is
+        bit-identical to that of separate pre-training. A run with a single phase also keeps
+        snapshots at half the number of epochs, from which the second phase of other runs starts.
 
         Parameters
         ----------
@@ -207,7 +211,7 @@ class Runner:
         config : TrainConfig
             Training configuration.
         snapshots : collection of int
-            Numbers of epochs, counted over both phases, after which to save a snapshot. The final
+            Numbers of epochs after which a snapshot is saved, counted over both phases. The final
             network is always saved.
         """
         config = resolve_config(config, images)
@@ -247,7 +251,7 @@ class Runner:
         return training
 
     def _pretrain(self, images: Images, config: TrainConfig) -> Training:
-        """Return a run with the pre-training of `config`; train it if none exists."""
+        """Return a run with the same pre-training as `config`. If none exists, train it."""
         plain = _pretraining(config, config.optim.pretrain_epochs)
         for run in sorted((self.folder / RUNS).glob("*")):
             if _begins_with(run, plain, images):
@@ -262,7 +266,7 @@ class Runner:
         text: str,
         figures: Mapping[str, Figure],
     ) -> None:
-        """Write the summary and the cells as JSON, the text as Markdown, and the figures as PNG."""
+        """Write the results: summary and cells as JSON, text as Markdown, and figures as PNG."""
         path = self.folder / self.name
         write_json(
             path.with_suffix(".json"),
@@ -282,7 +286,10 @@ class Runner:
 
     @contextmanager
     def _next(self, jobs: list[Job]) -> Iterator[Job]:
-        """Remove and yield a cell that no other process is measuring; if there is none, wait."""
+        """Context manager that removes a cell from `jobs` and yields it, while holding its lock.
+
+        It chooses a cell that no other process is measuring. If there is none, it waits.
+        """
         for job in jobs:
             lock = self.lock(job.training or job.name)
             with suppress(Timeout):
@@ -315,7 +322,7 @@ class Runner:
         return self.folder / CELLS / f"{job.name}.json"
 
     def _measured(self, job: Job) -> Measurement | None:
-        """Return the existing measurement of a cell, or None."""
+        """Return the measurement of a cell from its file, or None if there is no file."""
         path = self._file(job)
         if not path.is_file():
             return None
@@ -325,13 +332,13 @@ class Runner:
 
 
 def _pretraining(config: TrainConfig, epochs: int) -> TrainConfig:
-    """Return the configuration of only the first phase, with defaults for the second phase."""
+    """Return a configuration with only the first phase, and defaults for the second phase."""
     optim = replace(config.optim, pretrain_epochs=epochs, epochs=0, lr=Optim.lr)
     return replace(config, objective=RelationalObjective(), optim=optim)
 
 
 def _begins_with(run: Path, plain: TrainConfig, images: Images) -> bool:
-    """Return whether a run started with the pre-training `plain` and has a snapshot at its end."""
+    """Return whether a run starts with the pre-training `plain` and has a snapshot after it."""
     epochs = plain.optim.pretrain_epochs
     if not runs.has_snapshot(run, epochs):
         return False
@@ -347,9 +354,9 @@ def _begins_with(run: Path, plain: TrainConfig, images: Images) -> bool:
 
 
 def fingerprint(images: Images) -> dict[str, Any]:
-    """Return the source and number of images, and a checksum of their content and labels."""
+    """Return the source of the images, their number, and a checksum of their content and labels."""
     digest = sha256(repr(images.shape).encode())
-    for rows in in_order(range(len(images)), IMAGES_PER_HASH):
+    for rows in sequential_batches(range(len(images)), IMAGES_PER_HASH):
         for part in images.content(rows):
             digest.update(part)
     if images.labels is not None:
@@ -358,7 +365,10 @@ def fingerprint(images: Images) -> dict[str, Any]:
 
 
 def environment() -> dict[str, Any]:
-    """Return the machine type and the library versions, which affect the last digits of results."""
+    """Return the type of the machine and the versions of libraries.
+
+    Both affect the last digits of results.
+    """
     return {
         "machine": platform.machine(),
         "cores": os.cpu_count(),
@@ -382,7 +392,7 @@ def _as_json(value: Any) -> Any:
 
 
 def _read(path: Path, kinds: Mapping[str, type]) -> dict[str, Any]:
-    """Return the object in a JSON file, after checking the names and types of its members."""
+    """Return the object in a JSON file, after checking that it has members of the given types."""
     try:
         read = json.loads(path.read_text(encoding="utf-8"))
         for name, kind in kinds.items():
@@ -394,7 +404,7 @@ def _read(path: Path, kinds: Mapping[str, type]) -> dict[str, Any]:
 
 
 def _check_same(before: Any, now: Any, where: Path) -> None:
-    """Check that the settings have not changed."""
+    """Raise an error if the settings have changed."""
     for name, then, here in _differences(before, now):
         raise NearfarError(
             f"{str(where)!r} was made with {name}={then}, not {here}: "
@@ -403,7 +413,7 @@ def _check_same(before: Any, now: Any, where: Path) -> None:
 
 
 def _differences(before: Any, now: Any, name: str = "settings") -> Iterator[tuple[str, Any, Any]]:
-    """Yield the name and both values of each difference between nested dictionaries."""
+    """Yield the key and both values of each difference between two nested dictionaries."""
     if isinstance(before, dict) and isinstance(now, dict):
         for key in {**now, **before}:
             yield from _differences(before.get(key), now.get(key), key)

@@ -1,4 +1,4 @@
-"""Accuracy of an RBF SVM versus γ times the variance, for autoencoder and NRE embeddings."""
+"""Accuracy of an RBF SVM on autoencoder and NRE embeddings, as a function of γ × variance."""
 
 from __future__ import annotations
 

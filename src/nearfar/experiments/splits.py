@@ -17,9 +17,9 @@ class Splits:
     Parameters
     ----------
     settings : mapping
-        Settings that identify the images; JSON only.
+        Settings that identify the images, as JSON types.
     of : callable
-        Function that maps a seed to training images and test images.
+        Function that takes a seed and returns the training images and the test images.
     fixed : bool
         Whether the split is the same for all seeds.
     options : mapping
@@ -42,8 +42,8 @@ def fixed_split(train: Images, *, options: Mapping[str, Any], **tested: Images) 
     options : mapping
         Options shared by all training runs, see `Splits`.
     **tested : Images
-        Test images, as exactly one argument. The name of the argument is their name in the
-        settings.
+        Test images, as a single keyword argument. The name of the argument is used as the name of
+        the test images in the settings.
     """
     ((name, test),) = tested.items()
     settings = {"train": fingerprint(train), name: fingerprint(test)}

@@ -1,4 +1,4 @@
-"""Statistics over seeds, and their formatting in tables."""
+"""Statistics over seeds, and functions that format them for tables."""
 
 from __future__ import annotations
 
@@ -20,22 +20,23 @@ SAME = 1e-12
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean of values over seeds, and their standard deviation if there are several seeds."""
+    """Mean and standard deviation of values over seeds; `std` is None if there is only one seed."""
 
     mean: float
     std: float | None
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Return the mean of values over seeds, and their standard deviation if there are several."""
+    """Return the mean and the standard deviation of values over seeds."""
     deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return Spread(float(np.mean(values)), deviation)
 
 
 def p_greater(a: Sequence[float], b: Sequence[float]) -> float | None:
-    """Return the p-value of a one-sided paired t-test of `a` > `b`.
+    """Return the p-value of a one-sided paired t-test: whether `a` is greater than `b`.
 
-    Return None if the test is undefined: with a single seed, or if all differences are equal.
+    Return None if the test is undefined, because there is only one seed or all differences are
+    equal.
     """
     if np.ptp(np.subtract(a, b)) < SAME:
         return None
@@ -43,24 +44,24 @@ def p_greater(a: Sequence[float], b: Sequence[float]) -> float | None:
 
 
 def answer(p: float | None) -> str:
-    """Return "yes" if a p-value is significant, "no" if not, and "undecided" for None."""
+    """Return "yes" if a p-value is significant, "no" if it is not, and "undecided" for None."""
     if p is None:
         return "undecided"
     return "yes" if p < LEVEL else "no"
 
 
 def p_value(p: float | None) -> str:
-    """Return a p-value as text."""
+    """Return the text of a p-value in a table."""
     return BLANK if p is None else f"{p:.2g}"
 
 
 def summarize(values: Sequence[float], paper: float | None = None) -> dict[str, Any]:
-    """Return the mean, the standard deviation, the values and the paper's number for JSON."""
+    """Return mean, standard deviation, values and the number from the paper, as JSON types."""
     return {**asdict(spread(values)), "seeds": list(values), "paper": paper}
 
 
 def percent(values: Sequence[float], paper: float | None = None) -> str:
-    """Return the mean ± standard deviation in percent, and the paper's number, as text.
+    """Return mean ± standard deviation in percent as text, with the number from the paper.
 
     Examples
     --------
@@ -72,7 +73,7 @@ def percent(values: Sequence[float], paper: float | None = None) -> str:
 
 
 def number(values: Sequence[float], paper: float | None = None, *, decimals: int = 4) -> str:
-    """Return the mean ± standard deviation as text.
+    """Return mean ± standard deviation as text; `paper` is not used.
 
     Examples
     --------
@@ -85,12 +86,12 @@ def number(values: Sequence[float], paper: float | None = None, *, decimals: int
 
 
 def minutes(seconds: Sequence[float], paper: float | None = None) -> str:
-    """Return the mean of durations in minutes, as text."""
+    """Return the mean duration in minutes as text; `paper` is not used."""
     return f"{spread(seconds).mean / 60:.1f}"
 
 
 def seeds_note(count: int) -> str:
-    """Return a note on the number of seeds of a table."""
+    """Return a note that states the number of seeds of a table."""
     if count == 1:
         return "one seed, so without a standard deviation"
     return f"mean ± standard deviation of {count} seeds"
@@ -106,12 +107,12 @@ def compare(
     pair : tuple of str
         Label of the row that is expected to be higher, and label of the other row.
     columns : mapping of str to pair of sequence of float
-        Values of both rows over seeds, by column title.
+        For each column by title, the values of both rows for all seeds.
 
     Returns
     -------
     summary : dict
-        Differences and p-values, by column title, for JSON.
+        Differences and p-values by column title, as JSON types.
     table : str
         The same values as a Markdown table.
     """

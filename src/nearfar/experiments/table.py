@@ -25,7 +25,7 @@ QUICK_SEEDS = 2
 
 
 class _AnyData(Protocol):
-    """Protocol of table data, with settings that identify the data; JSON only."""
+    """Protocol of the data of a table. `settings` identifies the data, as JSON types."""
 
     @property
     def settings(self) -> Mapping[str, Any]: ...
@@ -37,7 +37,7 @@ D = TypeVar("D", bound=_AnyData)
 
 @dataclass(frozen=True)
 class Report:
-    """Report of a table: Markdown text, a summary for JSON, and figures by file name."""
+    """Report of a table: Markdown text, a summary as JSON types, and figures by file name."""
 
     text: str
     summary: dict[str, Any]
@@ -46,14 +46,14 @@ class Report:
 
 @dataclass(frozen=True, kw_only=True)
 class Table(ABC, Generic[R, D]):
-    """Table of an experiment, to be measured by `run`.
+    """Table of an experiment, which `run` measures.
 
-    ``table | rows`` is the table with additional rows.
+    ``table | rows`` returns the table with additional rows.
 
     Parameters
     ----------
     name : str
-        Name of the table and of its files.
+        Name of the table and of the result files.
     rows : mapping of str to row
         Rows by label.
     always : str, optional
@@ -61,10 +61,10 @@ class Table(ABC, Generic[R, D]):
     seeds : int
         Number of seeds per row, ≥ 1.
     quick : mapping, optional
-        Fields with different values in the quick form; None if the table has no quick form.
+        Fields to override with `--quick`; None if the table does not support it.
     part : str
-        Name of the quantity that distinguishes the parts of a row, such as "epochs", if a row has
-        several cells per seed.
+        Quantity that differs between the cells of one row and seed, such as "epochs"; empty if
+        there is only one cell.
 
     Examples
     --------
@@ -112,7 +112,7 @@ class Table(ABC, Generic[R, D]):
 
     @abstractmethod
     def open(self, runner: Runner) -> D:
-        """Return the data on which the table is measured."""
+        """Return the data on which the table is measured, such as the images."""
 
     @abstractmethod
     def columns(self, data: D) -> Sequence[Column]:
@@ -120,26 +120,26 @@ class Table(ABC, Generic[R, D]):
 
     @abstractmethod
     def describe(self, runner: Runner, data: D, key: Key) -> dict[str, Any]:
-        """Return the settings of a cell other than its key; JSON only."""
+        """Return the settings that affect a cell, except for its key, as JSON types."""
 
     @abstractmethod
     def measure(self, runner: Runner, data: D, key: Key) -> Mapping[str, Any]:
-        """Return the results of a cell, by `Column.key`; JSON only."""
+        """Measure a cell, and return the results by `Column.key`, as JSON types."""
 
     @abstractmethod
     def notes(self, runner: Runner, data: D, results: Results) -> Sequence[str]:
         """Return the notes below the table."""
 
     def training(self, key: Key) -> str | None:
-        """Return the name of the training run of a cell, see `Job`."""
+        """Return the name of the training run that a cell needs, see `Job`. Default: None."""
         return None
 
     def seeds_of(self, data: D, row: str) -> range:
-        """Return the seeds of a row."""
+        """Return the seeds for which a row is measured."""
         return range(self.seeds)
 
     def parts_of(self, data: D, row: str) -> Sequence[Part]:
-        """Return the parts of a row. Default: the parts of all columns."""
+        """Return the parts of a row, see `Key`. Default: the parts of all columns."""
         return list(dict.fromkeys(column.part for column in self.columns(data)))
 
     def lines(
@@ -148,16 +148,16 @@ class Table(ABC, Generic[R, D]):
         results: Results,
         extra: Mapping[str, AnyRow] | None = None,
     ) -> list[list[str]]:
-        """Return the label and the cell texts of each row.
+        """Return one list per row: the label, and the text of the cell in each column.
 
         Parameters
         ----------
         columns : sequence of Column
-            Columns.
+            Columns of the table.
         results : Results
-            Measurements.
+            Measurements of the table.
         extra : mapping of str to row, optional
-            Additional rows, by label, with only the paper's numbers.
+            Additional rows by label, which contain only numbers from the paper.
         """
         rows: dict[str, AnyRow] = {**self.rows, **(extra or {})}
         texts = [
@@ -170,7 +170,7 @@ class Table(ABC, Generic[R, D]):
         return [[row, *(column[row] for column in texts)] for row in rows]
 
     def summary(self, columns: Sequence[Column], results: Results) -> dict[str, Any]:
-        """Return the means, standard deviations and values of all rows for JSON."""
+        """Return the means, standard deviations and values of all rows, as JSON types."""
         return {
             name: {
                 column.name: summarize(values, column.paper_of(row))
@@ -181,7 +181,7 @@ class Table(ABC, Generic[R, D]):
         }
 
     def figures(self, runner: Runner, data: D, results: Results) -> dict[str, Figure]:
-        """Return the figures by file name. Default: a dot plot with a panel per column."""
+        """Return the figures by file name. Default: a dot plot with one panel per column."""
         from nearfar.report.figures import Dot, dot_plot
 
         panels = {
@@ -218,27 +218,27 @@ def run(
     track: Track = silent,
     **fields: Any,
 ) -> str:
-    """Measure a table and write it as Markdown, JSON and figures.
+    """Measure a table, and write it as Markdown, JSON and figures.
 
     Parameters
     ----------
     table : Table
         Table to measure.
     out : str or path
-        Output folder; existing results are reused.
+        Output folder. Existing results in this folder are reused.
     data_root : Path, optional
         Folder of the data sets. Default: the environment variable NEARFAR_DATA, or
         ``~/.cache/nearfar``.
     seeds : int, optional
-        Number of seeds per row. Default: `table.seeds`, or 2 in the quick form.
+        Number of seeds per row. Default: `table.seeds`, or 2 if `quick`.
     rows : sequence of str
         Labels of the rows to measure. Default: all.
     quick : bool
-        Whether to measure the quick form: few epochs on few images, as a smoke test.
+        Whether to use only few epochs and few images, as a smoke test.
     track : Track
         Progress display, see `nearfar.progress.Track`.
     **fields
-        Changes to fields of the table.
+        Fields of the table to override.
 
     Returns
     -------
@@ -248,7 +248,7 @@ def run(
     Raises
     ------
     NearfarError
-        If a row is unknown, data are missing, or the folder has different settings.
+        If a row is unknown, data is missing, or the folder has different settings.
 
     Examples
     --------
@@ -285,7 +285,10 @@ def run(
 
 
 def _keys(table: Table[Any, D], data: D) -> list[Key]:
-    """Return all keys, ordered by seed, so that interrupted tables have complete seeds."""
+    """Return the keys of all cells, ordered by seed.
+
+    If an experiment is interrupted, the first seeds are therefore complete.
+    """
     return [
         Key(row, seed, part)
         for seed in range(table.seeds)

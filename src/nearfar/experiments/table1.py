@@ -1,4 +1,4 @@
-"""Table 1: SVMs on MNIST embeddings from autoencoder variants, after 40 and 100 epochs.
+"""Table 1: SVMs on MNIST embeddings of several autoencoders, after 40 and 100 epochs.
 
 To add rows from a file, use ``nearfar reproduce table1 --rows-from``.
 """
@@ -31,7 +31,10 @@ UNSCALED_COLUMNS = (Column("linear_svc", "L-SVM"), Column("rbf_svc", "R-SVM"))
 
 
 def _paper(*accuracies: float) -> Papers:
-    """Return the paper's accuracies for a row, by the columns of both protocols."""
+    """Return the accuracies from the paper for a row, by classifier and number of epochs.
+
+    The same accuracies apply to the classifiers on scaled and on unscaled embeddings.
+    """
     return {
         (column.key, epochs): accuracy
         for columns in (COLUMNS, UNSCALED_COLUMNS)

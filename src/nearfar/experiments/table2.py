@@ -43,7 +43,7 @@ class TransferRow(Row):
     Parameters
     ----------
     initialization : {"random", "kmeans"}
-        Initialization of the weights.
+        Method that initializes the weights.
     """
 
     initialization: Literal["random", "kmeans"] = "random"
@@ -51,7 +51,7 @@ class TransferRow(Row):
 
 @dataclass(frozen=True, kw_only=True)
 class Extent:
-    """Extent of the experiment: images, network and tasks.
+    """Size of the experiment: images, network and tasks.
 
     Parameters
     ----------
@@ -62,9 +62,9 @@ class Extent:
     relational : mapping
         Additional options for pre-training with the relational objective.
     folder : Path, optional
-        Folder of the images, below the data root. Default: synthetic scenes.
+        Folder of the images, relative to the data root. Default: synthetic scenes.
     fingerprint : bool
-        Whether the settings contain a checksum of the images.
+        Whether to record a checksum of the images in the settings.
     """
 
     options: Mapping[str, Any]
@@ -131,7 +131,7 @@ ROWS = {
 
 @dataclass(frozen=True)
 class TransferData:
-    """Pre-training images, transfer tasks by name, and settings that identify them."""
+    """Images for pre-training, transfer tasks by name, and settings that identify both."""
 
     images: Images
     tasks: Mapping[str, TransferTask]
@@ -140,7 +140,7 @@ class TransferData:
 
 @dataclass(frozen=True, kw_only=True)
 class TransferTable(Table[TransferRow, TransferData]):
-    """Table of pre-trained AlexNets, with one column per transfer result.
+    """Table of pre-trained AlexNets, with one column per score of a transfer task.
 
     Parameters
     ----------
@@ -177,7 +177,7 @@ class TransferTable(Table[TransferRow, TransferData]):
         return [column for task in data.tasks.values() for column in task.columns]
 
     def config(self, key: Key) -> TrainConfig | None:
-        """Return the pre-training configuration of a cell; None without pre-training."""
+        """Return the pre-training configuration of a cell, or None if there is no pre-training."""
         row = self.rows[key.row]
         if row.config is None:
             return None
@@ -218,7 +218,7 @@ class TransferTable(Table[TransferRow, TransferData]):
         ]
 
     def _backbone(self, runner: Runner, images: Images, key: Key) -> BackboneEncoder:
-        """Return the pre-trained encoder of a cell."""
+        """Return the encoder of a cell, pre-trained or with initial weights."""
         config, seed = self.config(key), key.seed
         if config is not None:
             network = runner.train(Key(key.row, seed).name, images, config).network().cpu()
@@ -233,7 +233,7 @@ class TransferTable(Table[TransferRow, TransferData]):
         return encoder
 
     def _real(self, runner: Runner) -> tuple[Images, dict[str, TransferTask]]:
-        """Return the images and the tasks from the data sets in the data root."""
+        """Return the images and the tasks, read from the data sets in the data root."""
         root, sizes = runner.data_root or default_data_root(), self.extent.sizes
         folder = self.extent.folder or Path()
         if not (root / folder).is_dir():
@@ -253,7 +253,7 @@ class TransferTable(Table[TransferRow, TransferData]):
         return images, tasks
 
     def _generated(self, runner: Runner) -> tuple[Images, dict[str, TransferTask]]:
-        """Return the images and the tasks from small, deterministic synthetic data sets."""
+        """Return the images and the tasks, generated as small synthetic data sets."""
         scratch, sizes, track = runner.scratch or runner.folder, self.extent.sizes, runner.track
         devkit = write_scenes(scratch / "scenes", QUICK_IMAGES)
         classes = open_images(write_classes(scratch / "classes", QUICK_IMAGES), size=sizes.images)

@@ -1,4 +1,4 @@
-"""Table 3 and Figure 5: purification for a digit classifier, under four threat models."""
+"""Table 3 and Figure 5: defense of a digit classifier by purification, under four threat models."""
 
 from __future__ import annotations
 
@@ -62,14 +62,14 @@ SHOWN, SHOWN_EPSILON = "NRE", 0.2
 
 @dataclass(frozen=True)
 class AttackSizes:
-    """Number of images to attack under each threat model; None for all."""
+    """Number of images to attack under each threat model; None means all images."""
 
     transfer: int | None = None
     white_box: int = 300
     decision_based: int = 50
 
     def of(self, threat: Threat) -> int | None:
-        """Return the number of images for a threat model; None for all."""
+        """Return the number of images to attack under a threat model; None means all images."""
         if threat == "transfer":
             return self.transfer
         return self.decision_based if threat == "decision-based" else self.white_box
@@ -81,9 +81,9 @@ class DefenseData:
     Parameters
     ----------
     runner : Runner
-        Runner that trains the defenses.
+        Runner that trains the networks of the defenses.
     table : DefenseTable
-        Table with the epochs of training and the attacks.
+        Table that defines the numbers of epochs and the attacks.
     """
 
     def __init__(self, runner: Runner, table: DefenseTable) -> None:
@@ -110,9 +110,9 @@ class DefenseData:
         self._unaware = lru_cache(maxsize=len(DEFENSE_UNSEEN))(self._attack_unaware)
 
     def attack(self, threat: Threat, row: DefenseRow, seed: int) -> Iterable[Tensor]:
-        """Return adversarial images against the defense of a row, for each ε in turn.
+        """Return adversarial images against the defense of a row, one tensor per ε.
 
-        Attacks without access to the defense are run only once for all defenses.
+        If the attacker has no access to the defense, the attack is run only once for all defenses.
         """
         if threat in DEFENSE_UNSEEN:
             return self._unaware(threat, row.hardened, seed)
@@ -137,18 +137,18 @@ class DefenseData:
 
 @dataclass(frozen=True, kw_only=True)
 class DefenseTable(Table[DefenseRow, DefenseData]):
-    """Table of defenses, with a column per threat model and ε.
+    """Table of defenses, with one column per threat model and ε.
 
     Parameters
     ----------
     epochs : DefenseEpochs
-        Epochs of training.
+        Numbers of epochs.
     sizes : AttackSizes
         Numbers of images to attack.
     attacks : mapping of Threat to str
-        Attack under each threat model.
+        Name of the attack for each threat model.
     epsilons : sequence of float
-        Largest changes per pixel, ε.
+        Values of ε, the maximum change of a pixel.
     """
 
     row_type: ClassVar[type] = DefenseRow
@@ -164,7 +164,7 @@ class DefenseTable(Table[DefenseRow, DefenseData]):
         return DefenseData(runner, self)
 
     def columns(self, data: DefenseData) -> list[Column]:
-        """See `Table.columns`; the columns of all threat models."""
+        """See `Table.columns`. The columns cover all threat models."""
         return [
             Column(CLEAN, "no attack"),
             *(column for threat in self.attacks for column in self._columns(threat)),
@@ -225,8 +225,8 @@ class DefenseTable(Table[DefenseRow, DefenseData]):
         substitute = percent(results.values(next(iter(self.rows)), "substitute"))
         return [
             "Images that are classified correctly or rejected, in %, "
-            f"{seeds_note(self.seeds)}; without an attack, a rejection is a mistake. In "
-            "parentheses, the paper's.",
+            f"{seeds_note(self.seeds)}; without an attack, a rejection is a mistake. Numbers from "
+            "the paper are in parentheses.",
             f"Trained on {learned['images']:,} images of {learned['source']}; "
             f"{attacked['images']:,} of {attacked['source']} are attacked; the substitute was "
             f"trained on {data.settings['substitute']['images']} others, and reaches {substitute}.",
@@ -254,7 +254,7 @@ class DefenseTable(Table[DefenseRow, DefenseData]):
         return Report("\n".join([*parts, *notes]) + "\n", summary, figures)
 
     def _curves(self, results: Results) -> Figure:
-        """Return a figure of accuracy versus ε under each threat model."""
+        """Return a figure of the accuracy as a function of ε, with one panel per threat model."""
         from nearfar.report.figures import security_curves
 
         def points(row: str, threat: Threat) -> list[tuple[float, float]]:
@@ -267,7 +267,7 @@ class DefenseTable(Table[DefenseRow, DefenseData]):
 
 
 def _figure5(defended: DefendedClassifier, substitute: Classifier, shown: Images) -> Figure:
-    """Return a figure of images, adversarial images and purified adversarial images (Fig. 5)."""
+    """Return a figure of images, adversarial images, and purified adversarial images (Fig. 5)."""
     from nearfar.report.figures import comparison_sheet
 
     images, labels = load_pixels(shown), torch.from_numpy(require_labels(shown))

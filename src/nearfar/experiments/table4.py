@@ -1,4 +1,4 @@
-"""Table 4: anomaly detection on UCSD Ped2, trained on normal clips."""
+"""Table 4: anomaly detection on UCSD Ped2. Detectors are trained on normal clips."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ PUBLISHED = {
 
 @dataclass(frozen=True, eq=False)
 class ClipSplit:
-    """Normal clips for training, clips for testing, and settings that identify them."""
+    """Normal clips for training, clips for testing, and settings that identify both."""
 
     normal: Sequence[Clip]
     test: Sequence[Clip]
@@ -85,20 +85,20 @@ class ClipSplit:
 
 
 class DetectorData:
-    """Clips for each seed, and detectors fitted to them.
+    """Clips for each seed, and detectors fitted to these clips.
 
     Parameters
     ----------
     runner : Runner
         Runner that trains the networks.
     training : DetectorTraining
-        Epochs and samples of training.
+        Length of the training runs.
     reading : Reading
-        Normal patches on which autoencoders are trained.
+        Choice of the normal patches on which autoencoders are trained.
     splits : mapping of int to ClipSplit
         Clips by seed.
     settings : mapping
-        Settings that identify the clips; JSON only.
+        Settings that identify the clips, as JSON types.
     """
 
     def __init__(
@@ -122,25 +122,26 @@ class DetectorData:
 class DetectorTable(Table[DetectorRow, DetectorData]):
     """Table of detectors of abnormal frames.
 
-    "Tempo" in labels and names is the motion method, see `nearfar.anomaly.Motion`.
+    In labels and names, "tempo" stands for the motion method, see `nearfar.anomaly.Motion`.
 
     Parameters
     ----------
     epochs : int
-        Total epochs of convolutional networks.
+        Total number of epochs of convolutional networks.
     samples, tempo_epochs : int
-        Number of samples, and epochs, for tempo.
+        Number of training samples and number of epochs of tempo.
     reading : Reading
-        Part of the frames that is read, and normal patches on which autoencoders are trained.
+        Part of the frames that is read, and choice of the normal patches on which autoencoders are
+        trained.
     clips : int, optional
         Number of training clips and of test clips. Default: all.
     validation : bool
-        Whether to test on held-out normal clips with photographs of Caltech-101 moving through
-        them. Each seed holds out other clips, and test clips are not read.
+        Whether to test on held-out normal clips through which photographs from Caltech-101 move.
+        Each seed holds out different clips. The test clips of the data set are not read.
     rounds : int
         Number of photographs per held-out clip.
     published : mapping of str to float
-        EERs of other methods, by name.
+        Published equal error rates (EER) of other methods, by name.
     """
 
     row_type: ClassVar[type] = DetectorRow
@@ -155,7 +156,7 @@ class DetectorTable(Table[DetectorRow, DetectorData]):
     published: Mapping[str, float] = field(default_factory=dict)
 
     def validated(self) -> Self:
-        """Return the table for held-out normal clips, without the paper's numbers."""
+        """Return the table with `validation`, without the numbers from the paper."""
         return replace(
             self,
             name=f"{self.name}-validation",
@@ -176,14 +177,14 @@ class DetectorTable(Table[DetectorRow, DetectorData]):
         root = runner.data_root or default_data_root()
         normal = self._clips(root, "Train")
         if self.validation:
-            things = caltech101.of_classes(
+            objects = caltech101.of_classes(
                 caltech101.CLASSES, root, quick=runner.quick, channels=1, track=runner.track
             )
             splits = {
-                seed: staged_split(normal, things, self.rounds, seed % FOLDS)
+                seed: staged_split(normal, objects, self.rounds, seed % FOLDS)
                 for seed in range(self.seeds)
             }
-            tested: dict[str, Any] = {"things": {**fingerprint(things), **STAGING}}
+            tested: dict[str, Any] = {"things": {**fingerprint(objects), **STAGING}}
         else:
             test = self._clips(root, "Test")
             splits = dict.fromkeys(range(self.seeds), ClipSplit(normal, test))
@@ -245,14 +246,14 @@ class DetectorTable(Table[DetectorRow, DetectorData]):
     def lines(
         self, columns: Sequence[Column], results: Results, extra: Mapping[str, Any] | None = None
     ) -> list[list[str]]:
-        """See `Table.lines`; published results come last."""
+        """See `Table.lines`. Published results of other methods come last."""
         published = {
             f"{name}, published": Row(paper={"eer": eer}) for name, eer in self.published.items()
         }
         return super().lines(columns, results, published)
 
     def figures(self, runner: Runner, data: DetectorData, results: Results) -> dict[str, Figure]:
-        """Return ROC curves of frames, and scores of clips over time, for the first seed."""
+        """Return two figures for seed 0: ROC curves of the frames, and scores over time."""
         from sklearn.metrics import roc_curve
 
         from nearfar.report.figures import clip_scores, roc_curves
@@ -266,12 +267,12 @@ class DetectorTable(Table[DetectorRow, DetectorData]):
         return {self.name: roc_curves(curves), f"clips-{drawn}": clip_scores(clips[drawn])}
 
     def _clips(self, root: Path, part: str) -> list[Clip]:
-        """Return the clips of a part, "Train" (normal clips) or "Test"."""
+        """Return the clips in a part of the data set: "Train" (normal clips) or "Test"."""
         return self.reading.open(root, part)[: self.clips]
 
 
 def score_clips(detector: Detector, clips: Sequence[Clip], track: Track = silent) -> dict[str, Any]:
-    """Return the metrics of a detector on clips with masks, and its scores of all frames."""
+    """Return the metrics of a detector on clips with masks, and the scores of all frames."""
     judged = Evaluator()
     known = find_masks(clips)
     for clip, found in zip(track(clips, "scoring", len(clips)), known, strict=True):
@@ -279,8 +280,8 @@ def score_clips(detector: Detector, clips: Sequence[Clip], track: Track = silent
         if masks is None:
             raise NearfarError(f"{clip.name!r} has no masks: expected a folder {clip.name}_gt")
         for number, score, patches in detector.score(clip, clip.name):
-            heat = detector.spread(patches)
-            judged.add(clip.name, score, heat, masks.of(number, clip.name, heat.shape))
+            heat = detector.upsample(patches)
+            judged.add(clip.name, score, heat, masks.mask(number, clip.name, heat.shape))
     scores = {
         name: {
             "abnormal": labels.astype(int).tolist(),
@@ -295,17 +296,22 @@ def _totals(clips: Sequence[Clip]) -> list[Any]:
     return [[clip.name, clip.total] for clip in clips]
 
 
-def staged_split(normal: Sequence[Clip], things: Images, rounds: int, fold: int) -> ClipSplit:
-    """Return a split that holds out every fourth clip, with photographs moving through it.
+def staged_split(normal: Sequence[Clip], objects: Images, rounds: int, fold: int) -> ClipSplit:
+    """Return a split of normal clips for validation.
 
-    Each fold holds out different clips.
+    Every fourth clip is held out, and photographs move through the held-out clips. Each fold holds
+    out different clips.
     """
     learned, held_out = split_clips([*normal[fold:], *normal[:fold]])
     count = rounds * len(held_out)
-    drawn = np.random.default_rng(0).permutation(len(things))[fold * count :][:count]
-    staged = stage(held_out, Subset(things, drawn), rounds, fold)
+    drawn = np.random.default_rng(0).permutation(len(objects))[fold * count :][:count]
+    staged = stage(held_out, Subset(objects, drawn), rounds, fold)
     moving = {
-        clip.name: {"height": clip.thing.height, "width": clip.thing.width, **asdict(clip.way)}
+        clip.name: {
+            "height": clip.picture.height,
+            "width": clip.picture.width,
+            **asdict(clip.trajectory),
+        }
         for clip in staged
     }
     return ClipSplit(learned, staged, {"moving": moving})

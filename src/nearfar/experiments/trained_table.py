@@ -1,4 +1,4 @@
-"""Tables of trained networks: accuracy on embeddings, pixel error and training time."""
+"""Tables of trained networks: accuracy of embeddings, pixel error and training time."""
 
 from __future__ import annotations
 
@@ -40,24 +40,26 @@ class TrainedTable(Table[Row, Splits]):
     Parameters
     ----------
     splits : callable
-        Function that maps the runner to the images, as `Splits`.
+        Function that takes the runner and returns the images, as `Splits`.
     shown : tuple of Column
-        Columns, each with one of these keys: the name of a classifier (see `Classifiers`),
-        "total_variance" (of the embeddings of training images), "pixel_error" (mean squared error
-        on test images), or "training_seconds".
+        Columns. The key of each column is one of these: the name of a classifier (see
+        `Classifiers`), "total_variance" (of the embeddings of training images), "pixel_error" (mean
+        squared error on test images), or "training_seconds".
     epochs : int or tuple of int
-        Total number of epochs, ≥ 1. With several numbers, each row is measured after each of them,
-        and each column is repeated, except those with `Column.last`.
+        Total number of epochs, ≥ 1. If several are given, rows are measured after each number of
+        epochs, with one column for each; columns with `Column.last` appear only once.
     note : callable
-        Function that returns the notes.
+        Function that takes the table, the runner, the splits and the results, and returns the notes
+        below the table.
     draw : callable, optional
-        Function that returns the figures. Default: dot plots.
+        Function that takes the same arguments as `note`, and returns the figures by file name.
+        Default: a dot plot.
     rbf_samples : int, optional
         Maximum number of training images for the RBF SVM and for SVMs on unscaled embeddings.
         Default: all.
     compared : tuple of str, optional
-        Labels of two rows to compare with a significance test below the table, if both are
-        measured.
+        Labels of two rows. If both are measured, a significance test of their difference is
+        reported below the table.
     """
 
     row_type: ClassVar[type] = Row
@@ -73,7 +75,7 @@ class TrainedTable(Table[Row, Splits]):
 
     @property
     def counts(self) -> tuple[int, ...]:
-        """Numbers of epochs after which to measure, in increasing order."""
+        """Numbers of epochs after which the networks are measured, in ascending order."""
         several = self.epochs if isinstance(self.epochs, tuple) else (self.epochs,)
         return tuple(sorted(set(several)))
 
@@ -127,7 +129,7 @@ class TrainedTable(Table[Row, Splits]):
         return [None] if self.rows[row].config is None else super().parts_of(data, row)
 
     def config(self, runner: Runner, data: Splits, key: Key) -> TrainConfig | None:
-        """Return the training configuration of a cell; None for a row without training."""
+        """Return the training configuration of a cell, or None if the row has no training."""
         row = self.rows[key.row]
         if row.config is None:
             return None
@@ -146,7 +148,7 @@ class TrainedTable(Table[Row, Splits]):
         return Key(key.row, key.seed, part).name
 
     def train(self, runner: Runner, data: Splits, key: Key) -> Training:
-        """Train the network of a cell and return the completed training."""
+        """Train the network of a cell, and return the completed training run."""
         config = self.config(runner, data, key)
         assert config is not None  # noqa: S101 - for the type alone
         snapshots = [count for count in self.counts if count <= self._length(key)]
@@ -217,8 +219,8 @@ class TrainedTable(Table[Row, Splits]):
     def _length(self, key: Key) -> int:
         """Return the number of epochs of the training run on which a cell is measured.
 
-        With a single phase and a constant learning rate, a shorter run is the start of a longer
-        one, so that one run is enough for all numbers of epochs.
+        With a single phase and a constant learning rate, a short run is identical to the start of a
+        longer run. Therefore, one run is enough for all numbers of epochs.
         """
         config = self.rows[key.row].config
         alike = config and not config.optim.epochs and config.optim.lr_schedule == "constant"

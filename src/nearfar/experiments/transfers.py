@@ -1,4 +1,4 @@
-"""Transfer tasks of Table 2, for the data sets in the data root."""
+"""Transfer tasks of Table 2 on the data sets that are in the data root."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nearfar.data import Images, hold_out, require_labels
+from nearfar.data import Images, require_labels, stratified_split
 from nearfar.errors import require
 from nearfar.experiments import caltech101
 from nearfar.experiments.cells import Column
@@ -58,7 +58,23 @@ PAPER_PROTOCOLS: dict[str, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class TaskSizes:
-    """Image sizes in pixels and fine-tuning schedules, by kind of task."""
+    """Image sizes and fine-tuning options of the transfer tasks.
+
+    Parameters
+    ----------
+    images : int
+        Side of the square images for pre-training and classification, in pixels.
+    classification : FinetuneConfig
+        Fine-tuning options for classification.
+    detected : int
+        Shorter image side for detection, in pixels.
+    detection : FinetuneConfig
+        Fine-tuning options for detection.
+    segmented : int
+        Shorter image side for segmentation, in pixels.
+    segmentation : FinetuneConfig
+        Fine-tuning options for segmentation.
+    """
 
     images: int
     classification: FinetuneConfig
@@ -99,18 +115,19 @@ QUICK = TaskSizes(
 
 @dataclass(frozen=True)
 class TransferTask:
-    """Transfer task.
+    """Transfer task of Table 2.
 
     Parameters
     ----------
     columns : sequence of Column
-        Columns of the results, which are between 0 and 1. `Column.part` is the name of the task.
+        Columns with the results of the task, which are between 0 and 1. `Column.part` is the name
+        of the task.
     note : str
         Note below the table.
     settings : mapping
-        Settings that affect the results, except for the weights; JSON only.
+        Settings that affect the results, except for the weights, as JSON types.
     measure : callable
-        Function that maps a backbone and a seed to the results, by key.
+        Function that takes a backbone and a seed, and returns the results by `Column.key`.
     """
 
     columns: Sequence[Column]
@@ -122,16 +139,16 @@ class TransferTask:
 def find_tasks(
     root: Path, proposals: Path, sizes: TaskSizes, track: Track = silent
 ) -> Iterator[tuple[str, TransferTask]]:
-    """Yield the name and the task of each data set in the data root.
+    """Yield the name and the transfer task of each data set that is in the data root.
 
     Parameters
     ----------
     root : Path
-        Data root with data sets in their original layout.
+        Data root, which contains data sets in their original layout.
     proposals : Path
         Folder for the region proposals of detection tasks.
     sizes : TaskSizes
-        Image sizes and fine-tuning schedules of the tasks.
+        Image sizes and fine-tuning options of the tasks.
     track : Track
         Progress display, see `nearfar.progress.Track`.
     """
@@ -161,14 +178,14 @@ def find_tasks(
 def few_labels(
     name: str, title: str, images: Images, sizes: TaskSizes, track: Track = silent
 ) -> TransferTask:
-    """Return a task: single-label classification, with few labels and with all labels.
+    """Return the task of single-label classification, with few labels and with all labels.
 
-    Each seed holds out a different random fifth of the images.
+    Each seed holds out a different random fifth of the images for testing.
     """
     labels = require_labels(images)
 
     def measure(backbone: BackboneEncoder, seed: int) -> dict[str, float]:
-        rows, held = hold_out(images, seed)
+        rows, held = stratified_split(images, seed)
         test = single_label_set(images, labels, held)
         results = {}
         for count in LABELS:
@@ -200,7 +217,7 @@ def few_labels(
 def classification(
     name: str, root: Path, splits: Sequence[str], *, sizes: TaskSizes, track: Track = silent
 ) -> TransferTask:
-    """Return a task: multi-label classification with three protocols."""
+    """Return the task of multi-label classification, with three protocols."""
     devkit = Devkit.open(root)
     train, test = (open_classification_set(devkit, split, sizes.images, track) for split in splits)
 
@@ -234,7 +251,7 @@ def detection(
     proposals: Path,
     track: Track = silent,
 ) -> TransferTask:
-    """Return a task: object detection with Fast R-CNN."""
+    """Return the task of object detection with Fast R-CNN."""
     require("cv2.ximgproc", extra="detection")
     devkit = Devkit.open(root)
 
@@ -269,7 +286,7 @@ def detection(
 def segmentation(
     name: str, root: Path, splits: Sequence[str], *, sizes: TaskSizes, track: Track = silent
 ) -> TransferTask:
-    """Return a task: semantic segmentation with FCN-8s."""
+    """Return the task of semantic segmentation with FCN-8s."""
     devkit = Devkit.open(root)
     train, test = (open_segmentation_set(devkit, split, sizes.segmented, track) for split in splits)
 
@@ -300,7 +317,7 @@ def segmentation(
 
 
 def _column(key: str, title: str, part: str, *, comparable: bool) -> Column:
-    """Return a column, with the paper's numbers if they refer to the same data."""
+    """Return a column. It shows the numbers from the paper only if these are for the same data."""
     return Column(key, title, part=part, paper=None if comparable else "")
 
 
@@ -320,7 +337,7 @@ def _classify(
     seed: int,
     track: Track,
 ) -> Mapping[str, float]:
-    """Return the test metrics of a classifier after fine-tuning."""
+    """Fine-tune a classifier, and return its metrics on the test images."""
     schedule = replace(sizes.classification, seed=seed)
     device = resolve_device("auto")
     model = finetune_classifier(backbone, train, protocol, schedule, device=device, track=track)

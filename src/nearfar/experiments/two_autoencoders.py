@@ -1,4 +1,4 @@
-"""Baseline [46] of Table 4: reconstruction error and sparsity of two autoencoders.
+"""Baseline [46] of Table 4: reconstruction error and sparsity, each by its own autoencoder.
 
 [46] M. Sabokrou, M. Fathy, M. Hoseini, "Video anomaly detection and localisation based on the
 sparsity and reconstruction error of auto-encoder", Electronics Letters 52(13), 2016.
@@ -28,7 +28,7 @@ SPARSITY = 1e-3
 
 
 class SparseReconstruction(Reconstruction):
-    """Objective of the second autoencoder: pixel error plus an L1 penalty on embeddings."""
+    """Objective of the second autoencoder: the pixel error plus an L1 penalty on embeddings."""
 
     def __call__(self, model: nn.Module, rows: Tensor, images: Tensor, epoch: float) -> Step:
         """See `Objective`."""
@@ -39,7 +39,10 @@ class SparseReconstruction(Reconstruction):
 
 
 class Activity:
-    """Scorer that returns the mean activity of a patch's embedding, which is low if sparse."""
+    """Scorer that returns the mean absolute value of the embedding of a patch.
+
+    The score is low if the embedding is sparse.
+    """
 
     def __init__(self, encoder: nn.Module) -> None:
         self.encoder = encoder.eval()
@@ -52,7 +55,8 @@ class Activity:
 class Agreement:
     """Scorer that returns the lowest score of several scorers.
 
-    Each score is first divided by a level that few patches of normal clips exceed.
+    To make the scores comparable, each is first divided by a level that few patches of normal clips
+    exceed.
     """
 
     def __init__(self, scorers: Sequence[Scorer], clips: Iterable[Clip], grid: Grid) -> None:
@@ -62,9 +66,9 @@ class Agreement:
             for clip in clips
             for _, window in windows(clip, 1, clip.name)
         ]
-        self.usual = np.quantile(np.array(maps), ROW_QUANTILE, axis=(0, 2, 3))
+        self.quantiles = np.quantile(np.array(maps), ROW_QUANTILE, axis=(0, 2, 3))
 
     def score(self, window: Pixels, grid: Grid) -> ScoreMap:
         """See `Scorer.score`."""
         scores = np.stack([scorer.score(window, grid) for scorer in self.scorers])
-        return (scores / self.usual[:, None, None]).min(0).astype(np.float32)
+        return (scores / self.quantiles[:, None, None]).min(0).astype(np.float32)

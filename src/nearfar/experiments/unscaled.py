@@ -1,6 +1,6 @@
-"""SVMs with scikit-learn's defaults on unscaled embeddings: the likely protocol of Table 1.
+"""SVMs on unscaled embeddings, with the defaults of scikit-learn: the likely protocol of Table 1.
 
-The paper states γ = 0.01 and nothing else. By default, `sklearn.svm.SVC` uses C = 1, trains a
+The paper states γ = 0.01 and no other setting. By default, `sklearn.svm.SVC` uses C = 1, trains one
 classifier for each pair of classes, and does not scale embeddings. The effect of γ therefore
 depends on the variance of the embeddings.
 """
@@ -20,12 +20,12 @@ PRODUCTS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 
 
 def settings(samples: int | None = None) -> dict[str, Any]:
-    """Return the hyperparameters of all scores, as JSON types.
+    """Return the hyperparameters of the SVMs by name, as JSON types.
 
     Parameters
     ----------
     samples : int, optional
-        Number of training rows. Default: all.
+        Number of training rows. Default: None (all).
 
     Examples
     --------
@@ -51,7 +51,10 @@ def sweep_name(product: float) -> str:
 
 
 def linear_svc(task: LabeledEmbeddings, samples: int) -> float:
-    """Return the test accuracy of a one-vs-one linear SVM with C = 1, trained on `samples` rows."""
+    """Return the test accuracy of a linear SVM with C = 1, trained on `samples` rows.
+
+    There is one classifier for each pair of classes (one-vs-one).
+    """
     return _accuracy(SVC(kernel="linear", C=C, cache_size=scores.RBF_CACHE_MB), task, samples)
 
 
@@ -61,11 +64,12 @@ def rbf_svc(task: LabeledEmbeddings, samples: int, product: float | None = None)
     Parameters
     ----------
     task : LabeledEmbeddings
-        Embeddings; they are not scaled.
+        Embeddings and labels. The embeddings are not scaled.
     samples : int
         Number of training rows.
     product : float, optional
-        γ times the total variance. Default: γ = 0.01, whatever the variance.
+        Product of γ and the total variance of the embeddings. Default: γ = 0.01, independent of the
+        variance.
     """
     gamma = scores.RBF_GAMMA if product is None else product / total_variance(task)
     return _accuracy(SVC(C=C, gamma=gamma, cache_size=scores.RBF_CACHE_MB), task, samples)

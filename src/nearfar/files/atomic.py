@@ -1,4 +1,4 @@
-"""Atomic writes, and removal of unfinished files of crashed processes."""
+"""Atomic writes of files, and removal of unfinished files left by crashed processes."""
 
 from __future__ import annotations
 
@@ -28,14 +28,15 @@ _NUMBERS = re.compile(r"\[\n([-+.\deE,\s]+)\]")
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path in the same folder, and rename its file to `path` on success.
+    """Context manager that yields a temporary path and renames the file to `path` on success.
 
-    The folder is created if needed.
+    The temporary path is in the same folder, which is created if needed. On failure, the temporary
+    file is removed, and an existing file at `path` is unchanged.
 
     Raises
     ------
     NearfarError
-        If the disk is full or the folder is not writable; `path` is then unchanged.
+        If the disk is full or the folder is not writable.
 
     Examples
     --------
@@ -97,9 +98,9 @@ def sync(path: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the unfinished files of crashed processes from a folder.
+    """Remove unfinished files of crashed processes from a folder.
 
-    No other process may be writing to the folder.
+    Call this function only while no other process is writing to the folder.
 
     Examples
     --------
@@ -115,7 +116,7 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def remove_abandoned(path: Path) -> None:
-    """Remove unfinished versions of a file whose processes have ended.
+    """Remove temporary files for `path` that ended processes have left behind.
 
     Examples
     --------
@@ -126,12 +127,12 @@ def remove_abandoned(path: Path) -> None:
 
 
 def is_leftover(path: Path) -> bool:
-    """Return whether a file is unfinished, judging by its name."""
+    """Return whether the name of a file marks it as unfinished."""
     return path.name.startswith(LEFTOVER) or bool(_SAFETENSORS_LEFTOVER.fullmatch(path.name))
 
 
 def remove_of_ended(leftovers: Iterable[Path]) -> None:
-    """Remove the unfinished files whose processes have ended."""
+    """Remove each of the given unfinished files if the process that wrote it has ended."""
     for each in leftovers:
         process = each.name.removeprefix(LEFTOVER).partition("-")[0]
         if process.isdecimal() and not _is_running(int(process)):
@@ -139,7 +140,7 @@ def remove_of_ended(leftovers: Iterable[Path]) -> None:
 
 
 def explain(path: Path, error: OSError) -> None:
-    """Raise a one-line error with the output path if the disk is full or not writable."""
+    """Raise a one-line `NearfarError` if `error` means that the disk is full or not writable."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         raise NearfarError(f"no room on the disk to write {str(path)!r}") from error
     if error.errno == errno.EROFS:

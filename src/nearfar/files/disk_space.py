@@ -19,12 +19,12 @@ def check_room(path: Path, needed: int, purpose: str) -> None:
     needed : int
         Required space, in bytes.
     purpose : str
-        Plural noun for the content, used in the error message.
+        Plural noun for the content, such as "embeddings", for the error message.
 
     Raises
     ------
     NearfarError
-        If there is less free space.
+        If fewer than `needed` bytes are free.
 
     Examples
     --------
@@ -39,7 +39,7 @@ def check_room(path: Path, needed: int, purpose: str) -> None:
 
 
 def free_space(path: Path) -> int:
-    """Return the free disk space at a path, in bytes; the path need not exist.
+    """Return the free space in bytes on the disk of a path, which need not exist.
 
     Examples
     --------
@@ -51,9 +51,9 @@ def free_space(path: Path) -> int:
 
 
 def reserve(path: Path) -> None:
-    """Allocate the disk space for a sparse file.
+    """Allocate disk space for all of a sparse file.
 
-    Otherwise, writing to a memory map of the file on a full disk would kill the process.
+    Without this, writing to a memory map of the file would kill the process if the disk is full.
 
     Examples
     --------

@@ -13,9 +13,9 @@ _MAX_NAME = 255
 
 
 def normal_form(name: str) -> str:
-    r"""Return a name in Unicode normalization form NFC, for comparison of names.
+    r"""Return a file name in Unicode normalization form NFC, so that names can be compared.
 
-    File systems may store a name in different forms: é as one character, or as e and an accent.
+    File systems store é either as one character or as e and an accent.
 
     Examples
     --------
@@ -26,7 +26,9 @@ def normal_form(name: str) -> str:
 
 
 def natural_key(name: str) -> list[tuple[int, str]]:
-    """Return a sort key that orders numbers within names by value.
+    """Return a sort key for file names that compares numbers by value.
+
+    With this key, "2.jpg" precedes "10.jpg".
 
     Examples
     --------
@@ -38,7 +40,7 @@ def natural_key(name: str) -> list[tuple[int, str]]:
 
 
 def exists(path: Path) -> bool:
-    """Return whether a path exists; False instead of an error if a name in it is too long.
+    """Return whether a path exists. A path with a name that is too long does not exist.
 
     Examples
     --------
@@ -49,7 +51,7 @@ def exists(path: Path) -> bool:
 
 
 def find_path(path: Path) -> Path:
-    """Return a path in the Unicode form in which it is stored on disk.
+    """Return a path with names in the Unicode form in which they are stored on disk.
 
     Examples
     --------
@@ -67,7 +69,9 @@ def find_path(path: Path) -> Path:
 
 
 def fitting_name(name: str, extension: str) -> str:
-    """Return a file name of at most 255 bytes: a longer name is truncated and given a checksum.
+    """Return `name` with the extension. A result longer than 255 bytes is shortened.
+
+    A checksum of the full name replaces the end of the shortened name.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Output files and folders: checks before writing, locks, and marks for unfinished output."""
+"""Output files and folders: checks before writing, locks, and marks of unfinished output."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def check_output(
     *,
     overwrite: bool,
     folder: bool = False,
-    kept: Collection[str] = (),
+    keep: Collection[str] = (),
     advice: str = ADVICE,
 ) -> None:
     """Check that a file or a folder may be written to `path`.
@@ -44,16 +44,16 @@ def check_output(
         Whether existing output may be replaced.
     folder : bool
         Whether the output is a folder.
-    kept : collection of str
-        Names of files that the folder may contain even if `overwrite` is false.
+    keep : collection of str
+        File names that the folder may already contain even if `overwrite` is false.
     advice : str
         Suggested remedy in the error message.
 
     Raises
     ------
     NearfarError
-        If `path` is a folder instead of a file or vice versa, or if `overwrite` is false and it is
-        a file or a nonempty folder. Unfinished files of crashed processes are ignored.
+        If `path` is a folder instead of a file, or vice versa. Also if `overwrite` is false and
+        `path` is a file or a nonempty folder; unfinished files of crashed processes are ignored.
 
     Examples
     --------
@@ -68,7 +68,7 @@ def check_output(
         )
     occupied = path.exists()
     if path.is_dir():
-        occupied = any(not is_leftover(each) and each.name not in kept for each in path.iterdir())
+        occupied = any(not is_leftover(each) and each.name not in keep for each in path.iterdir())
     if occupied and not overwrite:
         raise NearfarError(f"{str(path)!r} exists already: {advice}")
 
@@ -78,16 +78,16 @@ def claim_output(
     *,
     overwrite: bool,
     folder: bool = False,
-    kept: Collection[str] = (),
+    keep: Collection[str] = (),
     advice: str = ADVICE,
 ) -> Path:
     """Check that output may be written to `path`, create the parent folder, and return `path`.
 
-    Unfinished versions of the file from killed processes are removed.
+    Temporary files for `path` that killed processes have left behind are removed.
 
     Parameters
     ----------
-    path, overwrite, folder, kept, advice
+    path, overwrite, folder, keep, advice
         See `check_output`.
 
     Raises
@@ -103,7 +103,7 @@ def claim_output(
     ...     claim_output(Path(folder, "a", "scores.json"), overwrite=False).parent.is_dir()
     True
     """
-    check_output(path, overwrite=overwrite, folder=folder, kept=kept, advice=advice)
+    check_output(path, overwrite=overwrite, folder=folder, keep=keep, advice=advice)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -117,17 +117,17 @@ def try_output(
     *,
     overwrite: bool,
     folder: bool = False,
-    kept: Collection[str] = (),
+    keep: Collection[str] = (),
     advice: str = ADVICE,
 ) -> None:
-    """Check that a file or a folder can be written to `path` by writing a test file.
+    """Write a test file to check that a file or a folder can be written to `path`.
 
-    The test file and the folders created for it are removed afterward, as are unfinished files from
-    killed processes. Call this function before long computations.
+    The test file and the folders created for it are removed afterward. Unfinished files left by
+    killed processes are removed, too. Call this function before long computations.
 
     Parameters
     ----------
-    path, overwrite, folder, kept, advice
+    path, overwrite, folder, keep, advice
         See `check_output`.
 
     Raises
@@ -144,7 +144,7 @@ def try_output(
     ...     list(Path(folder).iterdir())
     []
     """
-    check_output(path, overwrite=overwrite, folder=folder, kept=kept, advice=advice)
+    check_output(path, overwrite=overwrite, folder=folder, keep=keep, advice=advice)
     place = path if folder else path.parent
     absent = _absent(place)
     trial = place / f"{LEFTOVER}{os.getpid()}-trial"
@@ -166,7 +166,7 @@ def try_output(
 
 
 def _absent(folder: Path) -> list[Path]:
-    """Return the missing ones among a folder and its parents, innermost first."""
+    """Return the folder and those of its parents that do not exist, innermost first."""
     return [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
 
 
@@ -177,14 +177,16 @@ def _remove_empty(folders: Iterable[Path]) -> None:
 
 
 @contextmanager
-def removed_if_empty(folder: Path) -> Iterator[None]:
-    """Remove a new folder and its new parents if the context fails and they are empty.
+def remove_empty_on_failure(folder: Path) -> Iterator[None]:
+    """Context manager that removes new empty folders if an error is raised inside.
+
+    These are `folder` and its parents if they did not exist before.
 
     Examples
     --------
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as root, suppress(ZeroDivisionError):
-    ...     with removed_if_empty(Path(root, "a", "b")):
+    ...     with remove_empty_on_failure(Path(root, "a", "b")):
     ...         Path(root, "a", "b").mkdir(parents=True)
     ...         raise ZeroDivisionError
     >>> Path(root, "a").exists()
@@ -199,14 +201,14 @@ def removed_if_empty(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def whole_folder(folder: Path) -> Iterator[None]:
-    """Remove a new folder and its content if the context, which writes to it, fails.
+def remove_on_failure(folder: Path) -> Iterator[None]:
+    """Context manager that removes a new folder and its content if an error is raised inside.
 
     Examples
     --------
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as root, suppress(ZeroDivisionError):
-    ...     with whole_folder(Path(root, "new")):
+    ...     with remove_on_failure(Path(root, "new")):
     ...         Path(root, "new").mkdir()
     ...         Path(root, "new", "scores.csv").touch()
     ...         raise ZeroDivisionError
@@ -223,20 +225,20 @@ def whole_folder(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def hold_lock(path: Path, busy: str) -> Iterator[bool]:
-    """Hold a lock on a file, which is created if needed.
+def hold_lock(path: Path, message: str) -> Iterator[bool]:
+    """Context manager that holds a lock on a file, which is created if needed.
 
     Parameters
     ----------
     path : Path
-        Path of the file.
-    busy : str
+        Path of the lock file.
+    message : str
         Error message if another process holds the lock.
 
     Yields
     ------
     bool
-        Whether the file system supports locks.
+        Whether the lock is held; False if the file system does not support locks.
 
     Raises
     ------
@@ -256,7 +258,7 @@ def hold_lock(path: Path, busy: str) -> Iterator[bool]:
     try:
         lock.acquire(blocking=False)
     except Timeout as error:
-        raise NearfarError(busy) from error
+        raise NearfarError(message) from error
     except (OSError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
             raise NearfarError(f"cannot write {str(path)!r}: {error.strerror}") from error
@@ -267,7 +269,7 @@ def hold_lock(path: Path, busy: str) -> Iterator[bool]:
 
 
 def is_unfinished_output(folder: Path) -> bool:
-    """Return whether a process failed or was killed while writing output to a folder.
+    """Return whether a folder is marked as unfinished, because a process failed or was killed.
 
     Raises
     ------
@@ -287,9 +289,9 @@ def is_unfinished_output(folder: Path) -> bool:
 
 @contextmanager
 def unfinished_output(folder: Path) -> Iterator[None]:
-    """Mark an existing folder as unfinished while output is written to it.
+    """Context manager that marks an existing folder as unfinished while output is written to it.
 
-    The mark remains if the context fails.
+    If an error is raised inside, the mark remains.
 
     Raises
     ------
@@ -311,34 +313,34 @@ def unfinished_output(folder: Path) -> Iterator[None]:
 
 
 def _hold_mark(folder: Path) -> AbstractContextManager[bool]:
-    busy = f"another process is writing to {str(folder)!r}: choose another folder"
-    return hold_lock(folder / UNFINISHED, busy)
+    message = f"another process is writing to {str(folder)!r}: choose another folder"
+    return hold_lock(folder / UNFINISHED, message)
 
 
-def check_own(folder: Path, own: Collection[str]) -> None:
+def check_files(folder: Path, names: Collection[str]) -> None:
     """Check that a folder contains only files written by nearfar.
 
     Parameters
     ----------
     folder : Path
         Folder to check.
-    own : collection of str
-        Names of the files written by nearfar.
+    names : collection of str
+        Names of the files that nearfar writes there.
 
     Raises
     ------
     NearfarError
-        If the folder contains anything else.
+        If the folder contains other files or folders.
 
     Examples
     --------
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     Path(folder, "scores.csv").touch()
-    ...     check_own(Path(folder), {"scores.csv"})
+    ...     check_files(Path(folder), {"scores.csv"})
     """
     for path in folder.iterdir():
-        if path.name not in own and not is_leftover(path):
+        if path.name not in names and not is_leftover(path):
             raise NearfarError(
                 f"{str(folder)!r} contains {path.name!r}, which nearfar does not write there: "
                 "choose another folder"
@@ -346,7 +348,7 @@ def check_own(folder: Path, own: Collection[str]) -> None:
 
 
 def clear_folder(
-    folder: Path, own: Collection[str], *, kept: Collection[str] = (), last: str = ""
+    folder: Path, names: Collection[str], *, keep: Collection[str] = (), last: str = ""
 ) -> None:
     """Remove the files written by nearfar from a folder.
 
@@ -354,17 +356,18 @@ def clear_folder(
     ----------
     folder : Path
         Folder to clear.
-    own : collection of str
-        Names of the files written by nearfar.
-    kept : collection of str
-        Names of the files to keep.
+    names : collection of str
+        Names of the files that nearfar writes there.
+    keep : collection of str
+        Names of files to keep.
     last : str
-        Name of the file to remove last. It still identifies the folder if clearing is interrupted.
+        Name of the file to remove last, so that it still identifies the folder if the removal is
+        interrupted.
 
     Raises
     ------
     NearfarError
-        If the folder contains other files, see `check_own`; in that case, nothing is removed.
+        If the folder contains other files, see `check_files`. In this case, nothing is removed.
 
     Examples
     --------
@@ -375,8 +378,8 @@ def clear_folder(
     ...     list(Path(folder).iterdir())
     []
     """
-    check_own(folder, own)
-    present = [path for path in folder.iterdir() if path.name not in kept]
+    check_files(folder, names)
+    present = [path for path in folder.iterdir() if path.name not in keep]
     for path in sorted(present, key=lambda path: path.name == last):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

@@ -10,7 +10,7 @@ from nearfar.models.backbones import (
     default_embedding_size,
     default_widths,
     image_size,
-    published_size,
+    pretrained_size,
 )
 from nearfar.models.inference import (
     INFERENCE_BATCH,
@@ -24,7 +24,7 @@ from nearfar.models.kmeans_init import check_convolutional, draw_kmeans_rows, in
 from nearfar.models.layers import check_batchnorm, initialize_autoencoder
 from nearfar.models.pretrained import (
     has_packaged_weights,
-    load_published,
+    load_pretrained,
     open_pretrained,
     pretrained_encoder,
     timm_state_dict,
@@ -58,11 +58,11 @@ __all__ = [
     "initialize_autoencoder",
     "initialize_by_kmeans",
     "is_convolutional",
-    "load_published",
+    "load_pretrained",
     "open_pretrained",
     "pretrained_encoder",
+    "pretrained_size",
     "projection_head",
-    "published_size",
     "resolve_device",
     "resolve_network",
     "second_half",

@@ -32,7 +32,10 @@ MAX_WIDTH = 256
 
 
 def resolve_network(network: NetworkConfig, shape: Shape) -> NetworkConfig:
-    """Return a configuration with default embedding size and widths for images of shape (c, h, w).
+    """Return a copy of `network` in which missing sizes are replaced by defaults.
+
+    The defaults of the embedding size and the layer widths depend on the backbone and on the image
+    shape (c, h, w).
 
     Raises
     ------
@@ -73,7 +76,9 @@ def is_convolutional(shape: Shape) -> bool:
 def build_network(
     network: NetworkConfig, shape: Shape, *, split_brain: bool = False
 ) -> Autoencoder:
-    """Build an autoencoder with random weights from torch's global random generator.
+    """Build an autoencoder with random weights.
+
+    The weights are drawn from the global random generator of torch.
 
     Parameters
     ----------
@@ -82,8 +87,8 @@ def build_network(
     shape : tuple of int
         Channels, height and width of an image.
     split_brain : bool
-        Whether to build two networks with half the widths and half the embedding size. Each network
-        encodes one half of the image and predicts the other half.
+        Whether to build a split-brain network: two networks with half the layer widths and half the
+        embedding size. Each network encodes one half of the image and predicts the other half.
 
     Raises
     ------
@@ -132,7 +137,7 @@ def _halves(network: ConvNet) -> tuple[ConvNet, ConvNet]:
 
 
 def _convolutional(network: ConvNet, shape: Shape) -> Autoencoder:
-    """Return an autoencoder of stride-2 convolutions, linear layers and a decoder."""
+    """Return an autoencoder; the encoder consists of stride-2 convolutions and linear layers."""
     channels, height, width = shape
     widths = network.widths or ()
     rows, columns = stride_two_sizes(height, width, len(widths))[-1]
@@ -158,7 +163,7 @@ def _convolutional(network: ConvNet, shape: Shape) -> Autoencoder:
 
 
 def _normalized(inner: int, outer: int, stride: int = 1) -> list[nn.Module]:
-    """Return a 3×3 convolution, batch normalization and a ReLU."""
+    """Return the layers of a block: 3×3 convolution, batch normalization and ReLU."""
     convolution = nn.Conv2d(inner, outer, 3, stride=stride, padding=1, bias=False)
     return [convolution, nn.BatchNorm2d(outer), nn.ReLU()]
 
@@ -178,7 +183,7 @@ def _dense(network: ConvNet, shape: Shape) -> Autoencoder:
 
 
 def _layers(widths: Sequence[int]) -> list[nn.Module]:
-    """Return linear layers with ReLUs between them."""
+    """Return linear layers with the given widths, with a ReLU between consecutive layers."""
     layers: list[nn.Module] = []
     for inner, outer in pairwise(widths):
         layers += [nn.ReLU(), nn.Linear(inner, outer)]

@@ -13,9 +13,9 @@ class Output(NamedTuple):
     Attributes
     ----------
     embeddings : Tensor
-        Embeddings, float[b, d].
+        Embeddings (float[b, d]).
     reconstruction : Tensor
-        Reconstructed images, float[b, c, h, w], with values in [0, 1].
+        Reconstructed images (float[b, c, h, w]), with values in [0, 1].
 
     Examples
     --------
@@ -35,9 +35,10 @@ class Autoencoder(nn.Module):
     Parameters
     ----------
     encoder : nn.Module
-        Module that maps images, float[b, c, h, w] in [0, 1], to embeddings, float[b, d].
+        Module that takes images (float[b, c, h, w], with values in [0, 1]) and returns embeddings
+        (float[b, d]).
     decoder : nn.Module
-        Module that maps embeddings, float[b, d], to images, float[b, c, h, w].
+        Module that takes embeddings (float[b, d]) and returns images (float[b, c, h, w]).
 
     Examples
     --------
@@ -54,6 +55,6 @@ class Autoencoder(nn.Module):
         self.decoder = decoder
 
     def forward(self, images: Tensor) -> Output:
-        """Encode and decode images, float[b, c, h, w]."""
+        """Return the embeddings and reconstructions of images (float[b, c, h, w])."""
         embeddings = self.encoder(images)
         return Output(embeddings, self.decoder(embeddings))

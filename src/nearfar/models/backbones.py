@@ -47,26 +47,27 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class BackboneEncoder(nn.Module):
-    """Encoder with a known architecture, in two parts: features and a head.
+    """Encoder with a known architecture, divided into features and a head.
 
     Parameters
     ----------
     name : str
         Name of the architecture, such as "alexnet".
     features : nn.Module
-        Module that maps normalized images, float[b, 3, h, w], to a feature map, float[b, k, h',
-        w']. Transfer tasks may use it without the head.
+        Module that takes normalized images (float[b, 3, h, w]) and returns a feature map
+        (float[b, k, h', w']). Some transfer tasks use the feature map without the head.
     head : nn.Sequential
-        Module that maps a feature map to embeddings, float[b, d].
+        Module that takes a feature map and returns embeddings (float[b, d]).
     channels : int
-        Number of channels k of the feature map.
-    mean, deviation : sequence of float
-        Mean and standard deviation per channel for normalization. Default: ImageNet's.
+        Number k of channels of the feature map.
+    mean, std : sequence of float
+        Mean and standard deviation of each color channel, used to normalize images. Default: the
+        values of ImageNet.
 
     Attributes
     ----------
     grid : FeatureGrid
-        Grid of the cell centers of the feature map.
+        Positions of the cells of the feature map in the image.
     freeze_batch_norm : bool
         Whether batch normalization stays in evaluation mode during training, see `train`.
 
@@ -89,39 +90,46 @@ class BackboneEncoder(nn.Module):
         channels: int,
         *,
         mean: Sequence[float] = IMAGENET_MEAN,
-        deviation: Sequence[float] = IMAGENET_STD,
+        std: Sequence[float] = IMAGENET_STD,
     ) -> None:
         super().__init__()
         self.name, self.features, self.head, self.channels = name, features, head, channels
-        self.grid = FeatureGrid().behind(features)
-        for buffer, values in (("mean", mean), ("deviation", deviation)):
+        self.grid = FeatureGrid().after(features)
+        for buffer, values in (("mean", mean), ("std", std)):
             self.register_buffer(buffer, torch.tensor(values).view(-1, 1, 1), persistent=False)
 
     @property
     def embedding_size(self) -> int:
-        """Length d of an embedding."""
+        """Dimension d of the embeddings."""
         linear = [layer for layer in self.head.children() if isinstance(layer, nn.Linear)]
         return linear[-1].out_features if linear else self.channels
 
     def feature_map(self, images: Tensor) -> Tensor:
-        """Return the feature map, float[b, k, h', w'], of images, float[b, 1 or 3, h, w] in [0, 1].
+        """Return the feature map (float[b, k, h', w']) of a batch of images.
 
-        Images are normalized with `mean` and `deviation`, as pretrained weights require.
+        The images are float[b, 1 or 3, h, w], with values in [0, 1]. They are first normalized with
+        `mean` and `std`, as pretrained weights require.
         """
         features: Tensor = self.features(self._normalize(images))
         return features
 
     def feature_maps(self, images: Tensor) -> dict[FeatureGrid, Tensor]:
-        """Return the last feature map per stride, float[b, k', h', w'], by grid, finest first."""
+        """Return the feature maps (float[b, k', h', w']) of the images by grid, finest grid first.
+
+        If several layers have the same grid, only the feature map of the last one is returned.
+        """
         layers = self.features if isinstance(self.features, nn.Sequential) else [self.features]
         maps, grid, values = dict[FeatureGrid, Tensor](), FeatureGrid(), self._normalize(images)
         for layer in layers:
-            grid, values = grid.behind(layer), layer(values)
+            grid, values = grid.after(layer), layer(values)
             maps[grid] = values
         return maps
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode; with `freeze_batch_norm`, batch normalization stays in evaluation mode."""
+        """Set training or evaluation mode.
+
+        With `freeze_batch_norm`, batch normalization stays in evaluation mode.
+        """
         super().train(mode)
         if self.freeze_batch_norm:
             for layer in self.modules():
@@ -130,27 +138,30 @@ class BackboneEncoder(nn.Module):
         return self
 
     def _normalize(self, images: Tensor) -> Tensor:
-        mean, deviation = self.get_buffer("mean"), self.get_buffer("deviation")
+        mean, std = self.get_buffer("mean"), self.get_buffer("std")
         if len(mean) == 1:
             images = images.mean(1, keepdim=True)
-        return (images - mean) / deviation
+        return (images - mean) / std
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the embeddings, float[b, d], of images, float[b, 1 or 3, h, w] in [0, 1]."""
+        """Return the embeddings (float[b, d]) of a batch of images.
+
+        The images are float[b, 1 or 3, h, w], with values in [0, 1].
+        """
         embeddings: Tensor = self.head(self.feature_map(images))
         return embeddings
 
 
 class TimmEncoder(BackboneEncoder):
-    """Encoder from a timm model [1]_ without its classifier, with the model's own pooling.
+    """Encoder that consists of a timm model [1]_ with its pooling layer but without its classifier.
 
     Parameters
     ----------
     name : str
-        "timm:" followed by the model's name.
+        "timm:" followed by the name of the model in timm.
     embedding_size : int, optional
-        Length d of an embedding. A linear layer and a ReLU are added if it differs from the model's
-        own length, the default.
+        Dimension d of the embeddings. Default: the output dimension of the model. For any other
+        value, a linear layer and a ReLU are added.
 
     References
     ----------
@@ -167,24 +178,25 @@ class TimmEncoder(BackboneEncoder):
         about = describe_model(name)
         head = _mean(about.pooled, embedding_size or about.pooled)
         features = build_model(name).to(memory_format=torch.channels_last)  # faster, also on CPUs
-        super().__init__(
-            name, features, head, about.channels, mean=about.mean, deviation=about.deviation
-        )
+        super().__init__(name, features, head, about.channels, mean=about.mean, std=about.std)
         self.pooled = about.pooled
         self.grids = grids_of_model(features)
         self.grid = self.grids[-1]  # of the last stage
 
     @property
     def embedding_size(self) -> int:
-        """Length d of an embedding."""
+        """Dimension d of the embeddings."""
         return super().embedding_size if len(self.head) > _POOLING else self.pooled
 
     def feature_map(self, images: Tensor) -> Tensor:
-        """See `BackboneEncoder`; the head takes its mean, where the model may pool otherwise."""
+        """See `BackboneEncoder.feature_map`.
+
+        `head` averages this feature map; `forward` uses the pooling layer of the model instead.
+        """
         return self.feature_maps(images)[self.grid]
 
     def feature_maps(self, images: Tensor) -> dict[FeatureGrid, Tensor]:
-        """See `BackboneEncoder`."""
+        """See `BackboneEncoder.feature_maps`."""
         last, stages = final_map(self.features, self._normalize(images))
         maps = {
             grid.stride: (grid, values)
@@ -193,7 +205,7 @@ class TimmEncoder(BackboneEncoder):
         return dict(maps.values())
 
     def forward(self, images: Tensor) -> Tensor:
-        """See `BackboneEncoder`."""
+        """See `BackboneEncoder.forward`."""
         embeddings: Tensor = self.head[_POOLING:](self.features(self._normalize(images)))
         return embeddings
 
@@ -204,7 +216,7 @@ def check_backbone(name: str, shape: Shape) -> None:
     Raises
     ------
     NearfarError
-        If the images are too small; the message states the minimum side length.
+        If the images are too small. The message states the minimum height and width.
 
     Examples
     --------
@@ -230,15 +242,17 @@ def image_size(name: str) -> tuple[int, int]:
     return describe_model(name).size if is_timm(name) else (ALEXNET_SIDE, ALEXNET_SIDE)
 
 
-def published_size(network: Backbone) -> int | None:
-    """Return the image size of a backbone's pretrained weights; None if it does not use them.
+def pretrained_size(network: Backbone) -> int | None:
+    """Return the image side in pixels for which pretrained weights were trained.
+
+    Return None if the configuration does not use pretrained weights.
 
     Examples
     --------
-    >>> published_size(Backbone(name="alexnet", weights="pretrained"))
+    >>> pretrained_size(Backbone(name="alexnet", weights="pretrained"))
     224
     """
-    return max(image_size(network.name)) if network.published else None
+    return max(image_size(network.name)) if network.pretrained else None
 
 
 def default_embedding_size(network: Backbone) -> int:
@@ -251,11 +265,11 @@ def default_embedding_size(network: Backbone) -> int:
     """
     if is_timm(network.name):
         return describe_model(network.name).pooled
-    return FC7_UNITS if network.published else 128
+    return FC7_UNITS if network.pretrained else 128
 
 
 def default_widths(name: str) -> tuple[int, ...]:
-    """Return the default of `Backbone.widths` for the backbone with this name.
+    """Return the default of `Backbone.widths` for the backbone with the given name.
 
     Examples
     --------
@@ -271,18 +285,21 @@ def default_widths(name: str) -> tuple[int, ...]:
 def build_encoder(
     name: str, shape: Shape, embedding_size: int, widths: Sequence[int]
 ) -> BackboneEncoder:
-    """Build the encoder of a backbone, with random weights from torch's global random generator.
+    """Build the encoder of a backbone with random weights.
+
+    The weights are drawn from the global random generator of torch.
 
     Parameters
     ----------
     name : str
-        "alexnet", with the output of layer FC7 as embedding, or "timm:NAME", see `TimmEncoder`.
+        "alexnet" or "timm:NAME". The embeddings of AlexNet are the outputs of layer FC7. For timm
+        models, see `TimmEncoder`.
     shape : tuple of int
         Channels, height and width of the images, see `check_backbone`.
     embedding_size : int
-        Length d of an embedding.
+        Dimension d of the embeddings.
     widths : sequence of int
-        Width of AlexNet's layer FC6; unused for other backbones.
+        For AlexNet, the width of layer FC6, as a sequence of length 1. Unused for timm models.
 
     Examples
     --------
@@ -298,12 +315,14 @@ def build_encoder(
 
 
 def build_backbone(network: Backbone, shape: Shape) -> Autoencoder:
-    """Build a backbone and a decoder, with random weights from torch's global random generator.
+    """Build a backbone and a decoder with random weights.
+
+    The weights are drawn from the global random generator of torch.
 
     Parameters
     ----------
     network : Backbone
-        Configuration of the backbone; pretrained weights are not loaded, see `load_published`.
+        Configuration of the backbone. Pretrained weights are not loaded; use `load_pretrained`.
     shape : tuple of int
         Channels, height and width of the images, see `check_backbone`.
 
@@ -325,7 +344,7 @@ def build_backbone(network: Backbone, shape: Shape) -> Autoencoder:
 
 
 def _alexnet_sides(shape: Shape) -> list[tuple[int, int]]:
-    """Return the heights and widths of feature maps after conv1 and each pooling of AlexNet."""
+    """Return the height and width of the feature map after conv1 and each pooling of AlexNet."""
     _, height, width = shape
     sides = [((height - 7) // 4 + 1, (width - 7) // 4 + 1)]
     for _ in range(3):
@@ -335,7 +354,7 @@ def _alexnet_sides(shape: Shape) -> list[tuple[int, int]]:
 
 
 def _alexnet_grid(shape: Shape) -> tuple[int, int]:
-    """Return the height and width of the input of FC6: at most 6×6, as in torchvision."""
+    """Return the height and width of the input of layer FC6: at most 6×6, as in torchvision."""
     height, width = _alexnet_sides(shape)[-1]
     return min(height, 6), min(width, 6)
 
@@ -344,7 +363,7 @@ def _alexnet_grid(shape: Shape) -> tuple[int, int]:
 
 
 def _alexnet(shape: Shape, embedding_size: int, widths: Sequence[int]) -> BackboneEncoder:
-    """Build torchvision's version of AlexNet [1]_ up to layer FC7.
+    """Build the torchvision version of AlexNet [1]_ up to layer FC7.
 
     .. [1] A. Krizhevsky, "One weird trick for parallelizing convolutional neural networks", 2014.
     """
@@ -372,7 +391,10 @@ def _alexnet(shape: Shape, embedding_size: int, widths: Sequence[int]) -> Backbo
 
 
 def _alexnet_mirror(shape: Shape, embedding_size: int, widths: Sequence[int]) -> nn.Sequential:
-    """Build a mirrored AlexNet, with transposed convolutions, and upsampling instead of pooling."""
+    """Build a decoder that mirrors AlexNet.
+
+    Transposed convolutions replace the convolutions, and upsampling replaces the pooling.
+    """
     channels, height, width = shape
     first, second, third, _ = _alexnet_sides(shape)
     grid = _alexnet_grid(shape)
@@ -397,7 +419,10 @@ def _alexnet_mirror(shape: Shape, embedding_size: int, widths: Sequence[int]) ->
 
 
 def _mean(channels: int, embedding_size: int) -> nn.Sequential:
-    """Build a head that averages a feature map and, if needed, projects it to another length."""
+    """Build a head that averages a feature map.
+
+    If the number of channels differs from `embedding_size`, a linear layer and a ReLU follow.
+    """
     pooling = [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
     if embedding_size == channels:
         return nn.Sequential(*pooling)

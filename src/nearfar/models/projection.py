@@ -1,4 +1,4 @@
-"""Projection head for contrastive training, discarded afterward."""
+"""Projection head for contrastive training. It is discarded after training."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ PROJECTION_SIZE = 64
 
 
 def projection_head(embedding_size: int) -> nn.Sequential:
-    """Build a projection head [1]_ that maps embeddings, float[b, d], to projections, float[b, 64].
+    """Build a projection head [1]_, which takes embeddings (float[b, d]) and returns float[b, 64].
 
-    The contrastive loss removes information, such as the position of a shape, from projections.
-    Embeddings retain this information for the decoder and other tasks.
+    The contrastive loss is computed from these projections. The loss removes information from the
+    projections, such as the position of a shape. The embeddings retain this information for the
+    decoder and for other tasks.
 
     Examples
     --------

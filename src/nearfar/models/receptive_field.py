@@ -17,53 +17,68 @@ _WINDOWED = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, nn.ZeroPad2d)
 
 
 class FeatureGrid(NamedTuple):
-    """Grid of the cell centers of a feature map in an image. Default: the grid of pixels.
+    """Positions of the cells of a feature map in the image. Default: one cell per pixel.
 
     Parameters
     ----------
     stride : int
-        Distance between neighboring centers, in pixels.
+        Distance between the centers of neighboring cells, in pixels.
     offset : tuple of float
-        Distances of the first center from the top and left edges of the image, in pixels.
+        Distances of the center of the first cell from the top and the left edge of the image, in
+        pixels.
 
     Examples
     --------
-    >>> FeatureGrid().behind(nn.Conv2d(3, 8, kernel_size=4, stride=4))
+    >>> FeatureGrid().after(nn.Conv2d(3, 8, kernel_size=4, stride=4))
     FeatureGrid(stride=4, offset=(2.0, 2.0))
     """
 
     stride: int = 1
     offset: tuple[float, float] = (0.5, 0.5)
 
-    def behind(self, module: nn.Module) -> FeatureGrid:
-        """Return the grid after the convolutions and pooling layers of a module."""
-        return self.behind_each(module)[""]
+    def after(self, module: nn.Module) -> FeatureGrid:
+        """Return the grid of the output of a module if the grid of its input is this one."""
+        return self.after_each(module)[""]
 
-    def behind_each(self, module: nn.Module) -> dict[str, FeatureGrid]:
-        """Return the grid after each submodule, by name; "" stands for the whole module."""
+    def after_each(self, module: nn.Module) -> dict[str, FeatureGrid]:
+        """Return the grid of the output of each submodule, by name; "" is the whole module."""
         grids = dict[str, FeatureGrid]()
         grid = self
         for name, layer in _finished(module):
             if isinstance(layer, _WINDOWED):
-                grid = grid._behind_layer(layer)
+                grid = grid._after_layer(layer)
             grids[name] = grid
         return grids
 
-    def _behind_layer(self, layer: nn.Module) -> FeatureGrid:
+    def _after_layer(self, layer: nn.Module) -> FeatureGrid:
         stride, (down, right) = self
         (top, height, step), (left, width, _) = (_window(layer, axis) for axis in (0, 1))
         down += stride * ((height - 1) / 2 - top)
         right += stride * ((width - 1) / 2 - left)
         return FeatureGrid(stride * step, (down, right))
 
-    def sample(self, values: Tensor, at: FeatureGrid, size: Sequence[int]) -> Tensor:
-        """Interpolate a map on this grid, float[b, k, h, w], to another, float[b, k, *size].
+    def sample(self, values: Tensor, target: FeatureGrid, size: Sequence[int]) -> Tensor:
+        """Return a feature map on this grid, interpolated at the cell centers of another grid.
 
-        The outermost cells extend beyond their centers.
+        Parameters
+        ----------
+        values : float[b, k, h, w]
+            Feature map on this grid. Beyond the outermost cell centers, values are constant.
+        target : FeatureGrid
+            Grid of the result.
+        size : sequence of int
+            Height and width of the result, in cells of `target`.
+
+        Returns
+        -------
+        float[b, k, *size]
+            Interpolated feature map.
         """
         places = []
         for axis, count in enumerate(size):
-            centers = at.offset[axis] + at.stride * torch.arange(count, device=values.device)
+            centers = target.offset[axis] + target.stride * torch.arange(
+                count, device=values.device
+            )
             cells = (centers - self.offset[axis]) / self.stride
             # The edges of the map are -1 and 1.
             places.append((2 * cells + 1) / values.shape[2 + axis] - 1)
@@ -73,7 +88,10 @@ class FeatureGrid(NamedTuple):
 
 
 def _finished(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """Yield each submodule after its own submodules, in order, except for shortcuts."""
+    """Yield the submodules of a module and the module itself, by name, except for shortcuts.
+
+    Each module follows its submodules.
+    """
     for child, layer in module.named_children():
         if child != SHORTCUT:
             yield from _finished(layer, f"{name}.{child}" if name else child)
@@ -81,7 +99,7 @@ def _finished(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Modul
 
 
 def _window(layer: Any, axis: int) -> tuple[float, int, int]:
-    """Return the padding, kernel size and stride of a layer along an axis."""
+    """Return the padding, the kernel size and the stride of a layer along one axis."""
     if isinstance(layer, nn.ZeroPad2d):
         return layer.padding[2 - 2 * axis], 1, 1
     padding, size, stride, dilation = (

@@ -1,8 +1,9 @@
 """Split-brain autoencoders [1]_: two networks, each of which predicts the input of the other.
 
-An image is the sum of two halves: the luminance and chrominance of a color image, or alternate
-pixels of a grayscale image, as on a checkerboard. Since the halves are orthogonal, the squared
-pixel error of the merged prediction is the sum of the errors of both predictions.
+An image is the sum of two halves. For a color image, these are the luminance and the chrominance.
+For a grayscale image, they are the black and the white squares of a checkerboard of pixels. The
+halves are orthogonal, so the squared pixel error of the merged prediction is the sum of the errors
+of both predictions.
 
 References
 ----------
@@ -19,10 +20,10 @@ from nearfar.models.autoencoder import Autoencoder
 
 
 def first_half(images: Tensor) -> Tensor:
-    """Return the first half of images, float[b, c, h, w].
+    """Return the first half of images (float[b, c, h, w]).
 
-    For color images, the first half is the luminance (mean of the channels). For grayscale images,
-    it is every second pixel, as on a checkerboard, with zeros elsewhere.
+    For color images, the first half is the luminance: the mean of the channels, repeated for each
+    channel. For grayscale images, every second pixel is set to zero, as on a checkerboard.
 
     Examples
     --------
@@ -39,7 +40,7 @@ def first_half(images: Tensor) -> Tensor:
 
 
 def second_half(images: Tensor) -> Tensor:
-    """Return the second half of images, float[b, c, h, w]: the images minus `first_half`.
+    """Return the second half of images (float[b, c, h, w]): the images minus `first_half`.
 
     Examples
     --------
@@ -58,15 +59,15 @@ class SplitEncoder(nn.Module):
         self.first, self.second = first, second
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the embeddings, float[b, d], of images, float[b, c, h, w]."""
+        """Return the embeddings (float[b, d]) of images (float[b, c, h, w])."""
         embeddings = self.first(first_half(images)), self.second(second_half(images))
         return torch.cat(embeddings, dim=1)
 
 
 class SplitDecoder(nn.Module):
-    """Decoder that predicts each half from the embedding of the other.
+    """Decoder that predicts each half of an image from the embedding of the other half.
 
-    The sum of both halves of a color image may be slightly outside [0, 1].
+    The predicted halves are added. In color images, the sum may be slightly outside [0, 1].
     """
 
     def __init__(self, first: nn.Module, second: nn.Module) -> None:
@@ -74,13 +75,16 @@ class SplitDecoder(nn.Module):
         self.first, self.second = first, second
 
     def forward(self, embeddings: Tensor) -> Tensor:
-        """Return the images, float[b, c, h, w], decoded from embeddings, float[b, d]."""
+        """Return the images (float[b, c, h, w]) decoded from embeddings (float[b, d])."""
         first, second = embeddings.chunk(2, dim=1)  # the first is longer by one if d is odd
         return first_half(self.second(second)) + second_half(self.first(first))
 
 
 def join_halves(first: Autoencoder, second: Autoencoder) -> Autoencoder:
-    """Join two autoencoders; the first embedding may be one unit longer than the second."""
+    """Return a split-brain autoencoder that consists of two autoencoders.
+
+    The embedding of the first autoencoder may be one unit longer than the other embedding.
+    """
     return Autoencoder(
         SplitEncoder(first.encoder, second.encoder), SplitDecoder(first.decoder, second.decoder)
     )

@@ -24,13 +24,13 @@ class ModelInfo:
     channels : int
         Number of channels of the last feature map.
     pooled : int
-        Length of the embeddings.
+        Dimension of the embeddings: the number of outputs of the pooling layer.
     stride : int
         Stride of the last feature map, in pixels.
     size : tuple of int
-        Image height and width for the pretrained weights.
-    mean, deviation : tuple of float
-        Mean and standard deviation per input channel for normalization.
+        Image height and width for which the pretrained weights were trained.
+    mean, std : tuple of float
+        Mean and standard deviation of each input channel, used to normalize images.
     """
 
     channels: int
@@ -38,23 +38,25 @@ class ModelInfo:
     stride: int
     size: tuple[int, int]
     mean: tuple[float, ...]
-    deviation: tuple[float, ...]
+    std: tuple[float, ...]
 
 
 def is_timm(name: str) -> bool:
-    """Return whether a backbone is a timm model."""
+    """Return whether the name of a backbone is the name of a timm model ("timm:NAME")."""
     return name.startswith(TIMM)
 
 
 def build_model(name: str, **options: Any) -> nn.Module:
-    """Build a model without a classifier, with random weights from torch's global random generator.
+    """Build a timm model without a classifier.
+
+    Random weights are drawn from the global random generator of torch.
 
     Parameters
     ----------
     name : str
-        "timm:" followed by the model's name.
+        "timm:" followed by the name of the model in timm.
     **options
-        See ``timm.create_model``.
+        Further arguments of ``timm.create_model``.
 
     Raises
     ------
@@ -76,7 +78,7 @@ def build_model(name: str, **options: Any) -> nn.Module:
 
 @lru_cache(maxsize=32)
 def describe_model(name: str) -> ModelInfo:
-    """Return the description of a model.
+    """Return the description of the timm model with the given name.
 
     Raises
     ------
@@ -93,34 +95,36 @@ def describe_model(name: str) -> ModelInfo:
         stride=grids_of_model(model)[-1].stride,
         size=(height, width),
         mean=tuple(config["mean"])[:channels],
-        deviation=tuple(config["std"])[:channels],
+        std=tuple(config["std"])[:channels],
     )
 
 
 def grids_of_model(model: Any) -> list[FeatureGrid]:
-    """Return the grid of the feature map of each stage of a model.
+    """Return the grid of the feature map of each stage of a timm model.
 
-    If the cell centers cannot be derived from the layers, cells are assumed to divide the image
+    If the cell centers cannot be derived from the layers, the cells are assumed to divide the image
     evenly.
     """
-    behind = FeatureGrid().behind_each(model)
+    after = FeatureGrid().after_each(model)
     grids = list[FeatureGrid]()
     for stage in getattr(model, "feature_info", None) or ():
         stride = stage["reduction"]
-        grid = behind.get(stage["module"])
+        grid = after.get(stage["module"])
         if grid is None or grid.stride != stride:
             grid = FeatureGrid(stride, (stride / 2, stride / 2))
         grids.append(grid)
-    return grids or [behind[""]]
+    return grids or [after[""]]
 
 
 def final_map(model: Any, images: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
-    """Return the last feature map, float[b, k, h', w'], and the feature maps of all stages.
+    """Return the final feature map (float[b, k, h', w']) and the feature maps of all stages.
 
     Parameters
     ----------
+    model : timm model
+        Model without a classifier.
     images : Tensor
-        Normalized images, float[b, c, h, w].
+        Normalized images (float[b, c, h, w]).
 
     Raises
     ------

@@ -1,7 +1,8 @@
-"""Search for near and far rows in a bank of embeddings: similarities, finders and their recall.
+"""Search for near and far rows in a bank of embeddings: similarities, finders and recall.
 
-For the paper's objective, finders draw far rows for each query, see `ClusteredFinder`. The
-contrastive objective uses the far images within a batch instead, see `nearfar.training.objectives`.
+A bank holds the embeddings of all images, one per row. The objective of the paper uses far rows
+that a finder draws for each query, see `ClusteredFinder`. The contrastive objective uses the far
+images within a batch instead, see `nearfar.training.objectives`.
 """
 
 from nearfar.neighbors.all_pairs import NearPairs, near_pairs

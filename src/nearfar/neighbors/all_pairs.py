@@ -37,12 +37,12 @@ class NearPairs(NamedTuple):
     Attributes
     ----------
     pairs : int64[m, 2]
-        Rows of each pair, the smaller row first. Pairs are sorted.
+        Row numbers of each pair, the smaller one first. Pairs are in ascending order.
     similarities : float32[m]
-        Cosine similarities of the pairs.
+        Cosine similarity of each pair.
     recall : float
-        Share of the pairs from exact search that were found, measured on random rows; NaN if exact
-        search finds no pairs.
+        Share of the pairs found by exact search that are in `pairs`, measured on random rows. NaN
+        if exact search finds no pairs.
     seconds : float
         Duration of the search, excluding the recall measurement.
 
@@ -66,8 +66,8 @@ def near_pairs(
 
     Up to 16,384 embeddings are compared exhaustively. Larger sets are partitioned into 2√n clusters
     by k-means, and each embedding is compared with the embeddings in the clusters with the nearest
-    centers. Recall relative to exact search is measured on 256 random rows. Memory in addition to
-    the embeddings is about 32·`probes` bytes per row and 50 bytes per pair.
+    centers. Recall relative to exact search is measured on 256 random rows. In addition to the
+    embeddings, the search needs about 32·`probes` bytes of memory per row and 50 bytes per pair.
 
     Parameters
     ----------
@@ -122,12 +122,12 @@ def near_pairs(
 
 
 def _unit(embeddings: npt.NDArray[np.floating], rows: slice | Rows) -> Tensor:
-    """Return the given rows, scaled to unit length, float32[m, d]."""
+    """Return the embeddings in the given rows, scaled to unit length (float32[m, d])."""
     return normalize(torch.from_numpy(np.array(embeddings[rows], np.float32)), eps=ZERO_NORM)
 
 
 def _centers(embeddings: npt.NDArray[np.floating], seed: int) -> Tensor:
-    """Return cluster centers, float32[K, d]; a single center for few embeddings."""
+    """Return k-means centers (float32[K, d]); up to 16,384 embeddings form a single cluster."""
     n, d = embeddings.shape
     clusters = round(_CLUSTERS * n**0.5) if n > _EXACT else 1
     if clusters == 1:
@@ -141,7 +141,10 @@ def _centers(embeddings: npt.NDArray[np.floating], seed: int) -> Tensor:
 def _nearest_clusters(
     embeddings: npt.NDArray[np.floating], centers: Tensor, count: int
 ) -> npt.NDArray[np.int32]:
-    """Return the clusters with the centers nearest to each row, nearest first, int32[n, count]."""
+    """Return the `count` clusters with the nearest centers per row (int32[n, count]).
+
+    The nearest cluster is first.
+    """
     halves, room = centers.square().sum(1) / 2, torch.empty(_QUERIES, len(centers))
     found = np.empty((len(embeddings), count), np.int32)
     for start in range(0, len(embeddings), CHUNK):
@@ -165,7 +168,10 @@ def _compare(
     clusters: int,
     threshold: float,
 ) -> Iterator[tuple[Rows, npt.NDArray[np.float32]]]:
-    """Yield pairs of rows a < b, as a·n + b, and their similarities; some pairs occur twice."""
+    """Yield arrays of similar pairs and of their similarities; some pairs occur twice.
+
+    A pair of rows a < b is encoded as the integer a·n + b.
+    """
     n = len(embeddings)
     members = _by_cluster(nearest[:, :1], clusters)
     visitors = _by_cluster(nearest[:, 1:], clusters)
@@ -191,7 +197,7 @@ def _compare(
 
 
 def _by_cluster(chosen: npt.NDArray[np.int32], clusters: int) -> list[Rows]:
-    """Return the rows assigned to each cluster, given the clusters of each row, int32[n, count]."""
+    """Return the rows of each cluster, given the clusters of each row (int32[n, count])."""
     flat = chosen.reshape(-1)
     order = flat.argsort(kind="stable")
     bounds = np.searchsorted(flat[order], np.arange(1, clusters))
@@ -199,7 +205,10 @@ def _by_cluster(chosen: npt.NDArray[np.int32], clusters: int) -> list[Rows]:
 
 
 def _recall(embeddings: npt.NDArray[np.floating], threshold: float, keys: Rows, seed: int) -> float:
-    """Return the share of the exact pairs of random rows that are in `keys`, as a·n + b."""
+    """Return the share of the exact pairs of 256 random rows that are in `keys`.
+
+    `keys` holds the pairs of rows a < b as sorted integers a·n + b.
+    """
     n = len(embeddings)
     rows = np.random.default_rng(seed + 1).choice(n, min(n, _MEASURED), replace=False)
     queries, total, hits = _unit(embeddings, rows), 0, 0
@@ -215,7 +224,7 @@ def _recall(embeddings: npt.NDArray[np.floating], threshold: float, keys: Rows, 
 
 
 def _count_in(wanted: Rows, keys: Rows) -> int:
-    """Return the number of `wanted` values that occur in a sorted array."""
+    """Return how many of the `wanted` values occur in the sorted array `keys`."""
     places = np.searchsorted(keys, wanted)
     inside = places < len(keys)
     return int((keys[places[inside]] == wanted[inside]).sum())

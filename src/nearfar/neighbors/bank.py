@@ -1,4 +1,4 @@
-"""Banks: the embeddings of all images, in memory or on disk, which finders search."""
+"""Banks, which hold the embeddings of all images in memory or on disk, for finders to search."""
 
 from __future__ import annotations
 
@@ -32,25 +32,26 @@ MAX_HALF = 65504.0
 
 
 class DiskBank:
-    """Bank of half-precision embeddings in memory-mapped files, which may exceed memory.
+    """Bank of half-precision embeddings in memory-mapped files; it may be larger than memory.
 
     Indexing returns rows as float32 on `device`. Assignment clips values to ±65504. Several
-    processes may share the files, each with its own `DiskBank`. Each file is a shard, float16[m, d]
-    in .npy format; shards are ordered by name.
+    processes can share the files if each process opens its own `DiskBank`. Each file is a shard
+    with consecutive rows (float16[m, d], in .npy format). The order of the shards is the order of
+    the file names.
 
     Parameters
     ----------
     folder : str or path
         Folder of the shards, see `create`.
     n, d : int
-        Number and length of embeddings.
+        Number and dimension of the embeddings.
     device : torch.device
         Device of the rows returned by indexing.
 
     Raises
     ------
     NearfarError
-        If a shard is unreadable, or its shape or type does not match.
+        If a shard is unreadable, or has the wrong shape or data type.
 
     Examples
     --------
@@ -76,14 +77,14 @@ class DiskBank:
 
     @staticmethod
     def create(folder: str | os.PathLike[str], n: int, d: int) -> None:
-        """Create a bank of zeros, float16[n, d], in a new folder.
+        """Create a bank of zeros (float16[n, d]) in a new folder.
 
         Parameters
         ----------
         folder : str or path
             Folder to create.
         n, d : int
-            Number and length of embeddings.
+            Number and dimension of the embeddings.
 
         Raises
         ------
@@ -116,7 +117,11 @@ class DiskBank:
         return 4 * self.shape[0] * self.shape[1]
 
     def __getitem__(self, rows: slice | Tensor) -> Tensor:
-        """Return rows, float32[m, d] for a slice or float32[..., d] for row numbers, int64[...]."""
+        """Return the embeddings in the given rows.
+
+        The result is float32[m, d] for a slice of m rows, and float32[..., d] for row numbers
+        int64[...].
+        """
         if isinstance(rows, slice):
             return self._read_consecutive(*rows.indices(len(self))[:2]).to(self.device)
         embeddings = torch.empty(rows.numel(), self.shape[1])
@@ -148,9 +153,16 @@ class DiskBank:
         return embeddings
 
     def _each(self, rows: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield each shard that contains any of the rows, int64[m], and their positions.
+        """Yield each shard that contains any of the given rows, with the positions of these rows.
 
-        Both the positions in `rows` and those in the shard are yielded.
+        Yields
+        ------
+        shard : float16[s, d]
+            Embeddings in the shard.
+        places : int64[k]
+            Positions in `rows` of the rows that are in the shard.
+        within : int64[k]
+            Positions of the same rows in the shard.
         """
         shard_of = rows // self._rows_per_shard
         for i in shard_of.unique().tolist():
@@ -160,9 +172,9 @@ class DiskBank:
 
     @contextmanager
     def _shard(self, number: int) -> Iterator[Tensor]:
-        """Yield a shard, float16[m, d], and release its pages afterward.
+        """Context manager that yields a shard (float16[m, d]) and releases its pages afterward.
 
-        Otherwise, all rows read so far would count toward the memory use of the process.
+        Without the release, all rows read so far would count as memory of the process.
         """
         shard = self._shards[number]
         yield torch.from_numpy(shard)
@@ -175,7 +187,7 @@ Bank = Tensor | DiskBank
 
 
 def allocate_rows(n: int, d: int, device: torch.device | str = "cpu") -> Tensor:
-    """Return a bank of zeros in memory, float32[n, d].
+    """Return a bank of zeros in memory (float32[n, d]).
 
     Raises
     ------
@@ -197,12 +209,12 @@ def allocate_rows(n: int, d: int, device: torch.device | str = "cpu") -> Tensor:
 
 
 def rows_at_once(width: int) -> int:
-    """Return the number of rows of length `width` to read at once, a multiple of 1024."""
+    """Return how many rows of `width` values to read at once, a multiple of 1024."""
     return min(CHUNK, max(1024, CHUNK_NUMBERS // width // 1024 * 1024))
 
 
 def bank_chunks(bank: Bank) -> Iterator[slice]:
-    """Return consecutive slices that cover all rows of a bank, each small enough to read at once.
+    """Return consecutive slices that cover all rows of a bank and are small enough to read at once.
 
     Examples
     --------
@@ -214,7 +226,7 @@ def bank_chunks(bank: Bank) -> Iterator[slice]:
 
 
 def disk_bytes(n: int, d: int) -> int:
-    """Return the size of a `DiskBank` with n rows of length d, in bytes, without file headers.
+    """Return the size in bytes of a `DiskBank` of shape [n, d], without file headers.
 
     Examples
     --------
@@ -229,7 +241,7 @@ def _shard_path(folder: Path, number: int) -> Path:
 
 
 def _shard_bounds(n: int, d: int) -> list[tuple[int, int]]:
-    """Return the first row and the end (exclusive) of each shard."""
+    """Return the first row and the end row (exclusive) of each shard."""
     rows = max(1, SHARD_BYTES // (2 * d), -(-n // MAX_SHARDS))
     return [(start, min(start + rows, n)) for start in range(0, n, rows)]
 

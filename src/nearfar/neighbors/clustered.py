@@ -1,4 +1,4 @@
-"""Clustered search as in the paper: near rows in the same cluster, far rows in distant ones."""
+"""Clustered search as in the paper: near rows in the same cluster, far rows in distant clusters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ from torch import Tensor
 from nearfar.errors import NearfarError
 from nearfar.neighbors.bank import Bank, bank_chunks, rows_at_once
 from nearfar.neighbors.counter_rng import stratified_draws
-from nearfar.neighbors.finder import ALONE, Neighbors, Workers, check_count, check_enough_rows
+from nearfar.neighbors.finder import (
+    SINGLE_PROCESS,
+    Neighbors,
+    Workers,
+    check_count,
+    check_enough_rows,
+)
 from nearfar.neighbors.keys import Keys
 from nearfar.neighbors.kmeans import kmeans, nearest
 from nearfar.neighbors.similarity import Similarity
@@ -28,22 +34,23 @@ class ClusteredFinder:
     """Finder of near rows in the same cluster and of random far rows in distant clusters (§3.1).
 
     The bank is partitioned by k-means. Near rows are the T most similar rows in the cluster of the
-    query. For a query outside the bank, the cluster with the nearest center is used. Far rows are
-    drawn at random from the farthest clusters, a share `far_share` of all other clusters. The draw
-    depends only on the seed, on `draw` and on the query's own row (for a query outside the bank, on
-    its position). It is therefore independent of batches and of the number of processes.
+    query. For a query outside the bank, this is the cluster with the nearest center. Far rows are
+    drawn at random from the farthest clusters, which make up the share `far_share` of all other
+    clusters. The drawn rows depend only on `seed`, on `draw` and on the row number of the query.
+    (For a query outside the bank, its position among the queries replaces the row number.) The
+    result is therefore independent of the batches and of the number of processes.
 
-    The rows of clusters with at most T rows are assigned to the nearest larger clusters. With one
-    cluster, near rows are exact, and far rows are drawn from all other rows.
+    Clusters with at most T rows are dissolved: each row is assigned to the nearest larger cluster.
+    With one cluster, near rows are exact, and far rows are drawn from all other rows.
 
     Parameters
     ----------
     count : int
         Number of near rows and of far rows per query, T ≥ 1.
     clusters : int, optional
-        Number of clusters K before small clusters are merged, ≥ 1. Default: about √n.
+        Number of clusters K before small clusters are dissolved, ≥ 1. Default: about √n.
     far_share : float
-        Share of the other clusters from which far rows are drawn, in (0, 1]; at least one cluster
+        Share of the other clusters from which far rows are drawn, in (0, 1]. At least one cluster
         is used.
     seed : int
         Seed of the initial centers and of the far rows, ≥ 0.
@@ -58,7 +65,7 @@ class ClusteredFinder:
     >>> from nearfar.neighbors import ClusteredFinder, fit_similarity
     >>> bank = torch.randn(100, 8)
     >>> finder = ClusteredFinder(2, clusters=5).fit(bank, fit_similarity("cosine", bank))
-    >>> near, far = finder.search(bank[:3], own=torch.arange(3))
+    >>> near, far = finder.search(bank[:3], query_rows=torch.arange(3))
     >>> near.shape, far.shape
     (torch.Size([3, 2]), torch.Size([3, 2]))
     """
@@ -77,7 +84,7 @@ class ClusteredFinder:
         self.seed = seed
 
     def check(self, rows: int) -> None:
-        """See `Finder.check`; clusters need at least T + 1 rows on average."""
+        """See `Finder.check`. Clusters need at least T + 1 rows on average."""
         check_enough_rows(self.count, rows)
         most = rows // (self.count + 1)
         if self.clusters is not None and self.clusters > most:
@@ -86,43 +93,46 @@ class ClusteredFinder:
                 f" with neighbors={self.count}; reduce one of them"
             )
 
-    def clusters_of(self, rows: int) -> int:
-        """Return the number of clusters K before merging, for a bank of `rows` rows."""
+    def n_clusters(self, rows: int) -> int:
+        """Return the number of clusters K for a bank of `rows` rows.
+
+        Small clusters are not yet dissolved.
+        """
         return self.clusters or min(round(rows**0.5), rows // (self.count + 1))
 
     @torch.no_grad()
-    def fit(self, bank: Bank, similarity: Similarity, workers: Workers = ALONE) -> Self:
+    def fit(self, bank: Bank, similarity: Similarity, workers: Workers = SINGLE_PROCESS) -> Self:
         """See `Finder.fit`."""
         self.check(len(bank))
         self._similarity = similarity
         with torch.autocast(bank.device.type, enabled=False):
-            self._partition(bank, self.clusters_of(len(bank)), workers)
+            self._partition(bank, self.n_clusters(len(bank)), workers)
             self._order = self._cluster_of.argsort(stable=True)
             self._keys = Keys(bank, similarity, self._order)
             self._rank_clusters()
         self._place_of = self._order.argsort()
         return self
 
-    def order(self) -> Tensor:
-        """See `Finder.order`; rows are sorted by cluster."""
+    def query_order(self) -> Tensor:
+        """See `Finder.query_order`. Rows are sorted by cluster."""
         return self._order
 
     @torch.no_grad()
-    def search(self, queries: Tensor, own: Tensor, draw: int = 0) -> Neighbors:
+    def search(self, queries: Tensor, query_rows: Tensor, draw: int = 0) -> Neighbors:
         """See `Finder.search`."""
         device = self._keys.device
-        own = own.to(device)
+        query_rows = query_rows.to(device)
         with torch.autocast(device.type, enabled=False):
             points = self._similarity.queries(queries.to(device, torch.float32))
-            clusters = self._cluster_of[own]
-            if len(new := (own < 0).nonzero().squeeze(1)):
+            clusters = self._cluster_of[query_rows]
+            if len(new := (query_rows < 0).nonzero().squeeze(1)):
                 clusters[new] = nearest(points[new], self._centers)
-            near = self._near(points, own, clusters)
-        far = self._far(own, clusters, draw)
+            near = self._near(points, query_rows, clusters)
+        far = self._far(query_rows, clusters, draw)
         return Neighbors(near.to(queries.device), far.to(queries.device))
 
     def are_far(self, rows: Tensor) -> Tensor:
-        """Return whether `rows[j]` can be drawn as a far row of `rows[i]`, as bool[b, b].
+        """Return a matrix (bool[b, b]): whether `rows[j]` can be drawn as a far row of `rows[i]`.
 
         Parameters
         ----------
@@ -136,11 +146,11 @@ class ClusteredFinder:
     def _partition(self, bank: Bank, clusters: int, workers: Workers) -> None:
         """Assign each row of the bank to a cluster of more than T rows."""
         centers = self._learn_centers(bank, clusters, workers)
-        mine = workers.share(len(bank))
+        mine = workers.rank_rows(len(bank))
         cluster_of = torch.zeros(len(bank), dtype=torch.int64, device=bank.device)
         rows = torch.arange(mine.start, mine.stop, device=bank.device)
         cluster_of[mine.start : mine.stop] = self._assign(bank, rows, centers)
-        cluster_of = workers.total(cluster_of)
+        cluster_of = workers.all_sum(cluster_of)
 
         large = torch.bincount(cluster_of, minlength=clusters) > self.count
         dissolved = (~large[cluster_of]).nonzero().squeeze(1)
@@ -150,10 +160,10 @@ class ClusteredFinder:
             self._cluster_of[dissolved] = self._assign(bank, dissolved, self._centers)
 
     def _learn_centers(self, bank: Bank, clusters: int, workers: Workers) -> Tensor:
-        """Return k-means centers, float[K, d], computed on a sample by one of the processes."""
+        """Return k-means centers (float[K, d]), which one process computes from a sample."""
         width = self._similarity.queries(bank[:1].float()).shape[1]
-        if not workers.share(1):
-            return workers.total(torch.zeros(clusters, width, device=bank.device))
+        if not workers.rank_rows(1):
+            return workers.all_sum(torch.zeros(clusters, width, device=bank.device))
         generator = torch.Generator().manual_seed(self.seed)
         size = max(
             clusters, min(KMEANS_SAMPLE_PER_CLUSTER * clusters, KMEANS_SAMPLE_NUMBERS // width)
@@ -164,10 +174,10 @@ class ClusteredFinder:
         for here in bank_chunks(points):
             # The Euclidean distance between queries increases as their similarity decreases.
             points[here] = self._similarity.queries(bank[sample[here]].float())
-        return workers.total(kmeans(points, clusters, generator))
+        return workers.all_sum(kmeans(points, clusters, generator))
 
     def _assign(self, bank: Bank, rows: Tensor, centers: Tensor) -> Tensor:
-        """Return the cluster numbers, int64[m], of rows of the bank, int64[m]."""
+        """Return the number of the nearest center for each of the given rows (int64[m])."""
         cluster_of = torch.empty_like(rows)
         at_once = rows_at_once(bank.shape[1])
         for some, out in zip(rows.split(at_once), cluster_of.split(at_once), strict=True):
@@ -175,7 +185,7 @@ class ClusteredFinder:
         return cluster_of
 
     def _rank_clusters(self) -> None:
-        """Determine each cluster's pool of far rows, the rows of the farthest clusters."""
+        """Determine the pool of far rows of each cluster: all rows of the farthest clusters."""
         sizes = torch.bincount(self._cluster_of)
         starts = sizes.cumsum(0) - sizes
         self._starts = starts
@@ -188,20 +198,23 @@ class ClusteredFinder:
         self._pool_ends = sizes[far].cumsum(1)
         self._pool_shifts = starts[far] - (self._pool_ends - sizes[far])
 
-    def _near(self, queries: Tensor, own: Tensor, clusters: Tensor) -> Tensor:
-        """Return the T most similar rows in the cluster of each query, int64[b, T]."""
+    def _near(self, queries: Tensor, query_rows: Tensor, clusters: Tensor) -> Tensor:
+        """Return the T most similar rows in the cluster of each query (int64[b, T])."""
         order = clusters.argsort(stable=True)
         at_once = min(QUERIES, len(order), max(1, SIMILARITIES // self._widest))
         room = queries.new_empty(at_once, self._widest)
         near = torch.empty(len(queries), self.count, dtype=torch.int64, device=queries.device)
         for some in order.split(at_once):
-            near[some] = self._near_of_sorted(queries[some], own[some], clusters[some], room)
+            near[some] = self._near_of_sorted(queries[some], query_rows[some], clusters[some], room)
         return near
 
     def _near_of_sorted(
-        self, queries: Tensor, own: Tensor, clusters: Tensor, room: Tensor
+        self, queries: Tensor, query_rows: Tensor, clusters: Tensor, room: Tensor
     ) -> Tensor:
-        """Return the near rows of queries sorted by cluster; `room` holds the similarities."""
+        """Return the near rows of queries that are sorted by cluster.
+
+        `room` is a buffer for the similarities.
+        """
         present, counts = torch.unique_consecutive(clusters, return_counts=True)
         slabs = [(self._bounds[i], self._bounds[i + 1]) for i in present.tolist()]
         width = max(end - start for start, end in slabs)
@@ -212,15 +225,17 @@ class ClusteredFinder:
         ):
             self._keys.multiply(some, slice(start, end), out[:, : end - start])
         starts = self._starts[clusters]
-        known = (own >= 0).nonzero().squeeze(1)
-        similarities[known, self._place_of[own[known]] - starts[known]] = -torch.inf
+        known = (query_rows >= 0).nonzero().squeeze(1)
+        similarities[known, self._place_of[query_rows[known]] - starts[known]] = -torch.inf
         return self._order[similarities.topk(self.count).indices + starts[:, None]]
 
-    def _far(self, own: Tensor, clusters: Tensor, draw: int) -> Tensor:
-        """Return random rows from the pools of the queries' clusters, int64[b, T]."""
-        counters = torch.where(own >= 0, own, torch.arange(len(own), device=own.device))
+    def _far(self, query_rows: Tensor, clusters: Tensor, draw: int) -> Tensor:
+        """Return T random rows from the pool of the cluster of each query (int64[b, T])."""
+        counters = torch.where(
+            query_rows >= 0, query_rows, torch.arange(len(query_rows), device=query_rows.device)
+        )
         # Only the pool of a single cluster contains the own row, which the draw skips.
-        within = (own >= 0) & (len(self._centers) == 1)
+        within = (query_rows >= 0) & (len(self._centers) == 1)
         totals = self._pool_ends[clusters, -1] - within.long()
         draws = stratified_draws(counters, totals, self.count, seed=self.seed, draw=draw)
         places = torch.cat(
@@ -232,5 +247,5 @@ class ClusteredFinder:
                 for some, of in zip(draws.split(QUERIES), clusters.split(QUERIES), strict=True)
             ]
         )
-        places += within[:, None] & (places >= self._place_of[own][:, None])
+        places += within[:, None] & (places >= self._place_of[query_rows][:, None])
         return self._order[places]

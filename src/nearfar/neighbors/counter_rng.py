@@ -1,4 +1,4 @@
-"""Counter-based random numbers, which are independent of the order of draws."""
+"""Counter-based random numbers, which do not depend on the order in which they are drawn."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from torch import Tensor
 def stratified_draws(
     counters: Tensor, totals: Tensor, count: int, *, seed: int, draw: int
 ) -> Tensor:
-    """Return T distinct random integers per row, the t-th from [t·bound/T, (t + 1)·bound/T).
+    """Return T distinct random integers below an upper bound for each row.
+
+    The t-th integer (t = 0…T − 1) is drawn from the interval [t·bound/T, (t + 1)·bound/T).
 
     Parameters
     ----------
     counters : int64[b]
-        Counter of each row. Rows with the same counter and bound get the same integers.
+        Counter of each row. Rows with the same counter and the same bound get the same integers.
     totals : int64[b]
         Upper bound of each row (exclusive), ≥ T.
     count : int
-        Number of integers per row, T.
+        Number T of integers per row.
     seed, draw : int
-        Seed, and number of the draw, ≥ 0.
+        Seed and number of the draw, ≥ 0. Each pair yields different integers.
 
     Returns
     -------
@@ -41,10 +43,11 @@ def _start(seed: int, draw: int) -> int:
 
 
 def _splitmix64(index: Tensor, start: int) -> Tensor:
-    """Return the SplitMix64 numbers at the given indices, without their sign bits.
+    """Return the SplitMix64 random numbers at the given indices, without sign bits (≥ 0).
 
-    Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014. The
-    unsigned constants are written as signed integers, since torch's 64-bit integers are signed.
+    See Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014. The
+    unsigned constants of the paper are written as signed integers, because the 64-bit integers of
+    torch are signed.
     """
     x = index * -0x61C8864680B583EB + start
     x = (x ^ ((x >> 30) & (2**34 - 1))) * -0x40A7B892E31B1A47

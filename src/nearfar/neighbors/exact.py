@@ -8,7 +8,13 @@ import torch
 from torch import Tensor
 
 from nearfar.neighbors.bank import CHUNK, Bank, bank_chunks
-from nearfar.neighbors.finder import ALONE, Neighbors, Workers, check_count, check_enough_rows
+from nearfar.neighbors.finder import (
+    SINGLE_PROCESS,
+    Neighbors,
+    Workers,
+    check_count,
+    check_enough_rows,
+)
 from nearfar.neighbors.keys import Keys, factor, inner_products
 from nearfar.neighbors.similarity import Similarity
 
@@ -26,21 +32,21 @@ CANDIDATES = 2**20
 class ExactFinder:
     """Finder of the T most similar and the T least similar rows of the bank (Eq. 2 and 3).
 
-    The products of the queries with the bank are reduced to the maximum and the minimum of each
-    group of 16 rows. The T best rows are in the T + 1 groups with the best extremes (one more than
-    T, since the query's own row is excluded), so that only the rows of these groups are ranked. The
-    result is exact up to rounding errors in the products.
+    The inner products of the queries with all rows are computed, but only the maximum and the
+    minimum of each group of 16 rows are kept. The T best rows are in the T + 1 groups with the best
+    extremes; one group is added because the row of the query itself is excluded. Therefore only the
+    rows of these groups are ranked. The result is exact up to rounding errors in the products.
 
-    Memory use is independent of n, except for the keys of a bank of at most 1 GiB, which are kept
-    in memory. Each search reads the whole bank. With a bank on disk, search for many queries at
-    once.
+    For a bank of at most 1 GiB, the keys of all rows are kept in memory; for a larger bank, memory
+    use is independent of n. Each search reads the whole bank. With a bank on disk, search for many
+    queries at once.
 
     Parameters
     ----------
     count : int
         Number of near rows and of far rows per query, T ≥ 1.
     includes_queries : bool
-        Whether the bank includes the queries. If so, T is at most n − 1; otherwise, T is at most n.
+        Whether the queries are rows of the bank. If so, T is at most n − 1; otherwise, at most n.
 
     Raises
     ------
@@ -52,7 +58,7 @@ class ExactFinder:
     >>> from nearfar.neighbors import ExactFinder, fit_similarity
     >>> bank = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.5, 0.5], [0.0, 1.0]])
     >>> finder = ExactFinder(1).fit(bank, fit_similarity("cosine", bank))
-    >>> near, far = finder.search(bank, own=torch.arange(4))
+    >>> near, far = finder.search(bank, query_rows=torch.arange(4))
     >>> near.squeeze(1).tolist(), far.squeeze(1).tolist()
     ([1, 0, 1, 2], [3, 3, 3, 0])
     """
@@ -66,7 +72,7 @@ class ExactFinder:
         check_enough_rows(self.count, rows + (not self.includes_queries))
 
     @torch.no_grad()
-    def fit(self, bank: Bank, similarity: Similarity, workers: Workers = ALONE) -> Self:
+    def fit(self, bank: Bank, similarity: Similarity, workers: Workers = SINGLE_PROCESS) -> Self:
         """See `Finder.fit`."""
         self.check(len(bank))
         self._similarity = similarity
@@ -79,22 +85,25 @@ class ExactFinder:
         """Number of rows n of the bank."""
         return len(self._keys)
 
-    def order(self) -> Tensor:
-        """See `Finder.order`; the bank's own order."""
+    def query_order(self) -> Tensor:
+        """See `Finder.query_order`. The order of the bank is unchanged."""
         return torch.arange(self.rows, device=self._keys.device)
 
     @torch.no_grad()
-    def search(self, queries: Tensor, own: Tensor, draw: int = 0) -> Neighbors:
-        """See `Finder.search`; `draw` has no effect."""
+    def search(self, queries: Tensor, query_rows: Tensor, draw: int = 0) -> Neighbors:
+        """See `Finder.search`. `draw` has no effect."""
         device = self._keys.device
         with torch.autocast(device.type, enabled=False):
             points = self._similarity.queries(queries.to(device, torch.float32))
             groups = self._best_groups(points)
-            near, far = self._best_rows(groups, points, own.to(device)).to(queries.device)
+            near, far = self._best_rows(groups, points, query_rows.to(device)).to(queries.device)
         return Neighbors(near, far)
 
     def _best_groups(self, queries: Tensor) -> Tensor:
-        """Return the groups with the largest and the smallest products, int64[2, T + 1, b]."""
+        """Return the T + 1 groups with the largest and with the smallest products per query.
+
+        The result is int64[2, T + 1, b].
+        """
         blocks = queries.split(QUERIES)
         factors = [factor(block) for block in blocks]
         extremes = [block.new_empty(2, 0, len(block)) for block in blocks]
@@ -111,15 +120,15 @@ class ExactFinder:
                 extremes[i], groups[i] = extremes[i].gather(1, best), groups[i].gather(1, best)
         return torch.cat(groups, dim=2)
 
-    def _best_rows(self, groups: Tensor, queries: Tensor, own: Tensor) -> Tensor:
-        """Return the near and far rows, int64[2, b, T], within the given groups, int64[2, g, b]."""
+    def _best_rows(self, groups: Tensor, queries: Tensor, query_rows: Tensor) -> Tensor:
+        """Return the near and far rows (int64[2, b, T]) in the given groups (int64[2, g, b])."""
         at_once = max(1, CANDIDATES // (groups.shape[1] * GROUP * queries.shape[1]))
         members = torch.arange(GROUP, device=groups.device)
         parts = []
         for some, points, excluded in zip(
             groups.transpose(1, 2).split(at_once, dim=1),
             queries.split(at_once),
-            own.split(at_once),
+            query_rows.split(at_once),
             strict=True,
         ):
             rows = (some[..., None] * GROUP + members).flatten(2)
@@ -139,9 +148,10 @@ def _complete(keys: Tensor) -> Tensor:
 
 
 def _extremes(keys: list[Tensor], queries: Tensor) -> Tensor:
-    """Return the largest and the negated smallest product of each group, float[2, groups, b].
+    """Return the largest and the negated smallest product per group and query.
 
-    Groups of −∞ are appended up to a multiple of `GROUP`.
+    The result is float[2, groups, b]. The number of groups is padded with −∞ to a multiple of
+    `GROUP`.
     """
     width = len(queries)
     groups = sum(len(block) for block in keys) // GROUP
@@ -157,9 +167,10 @@ def _extremes(keys: list[Tensor], queries: Tensor) -> Tensor:
 
 
 def _best(values: Tensor, count: int) -> Tensor:
-    """Return the positions, int64[2, count, b], of the largest values of float[2, m, b] along m.
+    """Return the positions of the `count` largest values along the second dimension.
 
-    As with rows, the best values are in the groups with the best extremes.
+    `values` is float[2, m, b], and the result is int64[2, count, b]. As in `ExactFinder`, only the
+    groups with the largest maxima are ranked.
     """
     if len(values[0]) < 4 * GROUP * count or len(values[0]) % GROUP:
         return values.topk(min(count, len(values[0])), dim=1).indices

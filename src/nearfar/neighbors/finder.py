@@ -1,7 +1,7 @@
-"""Protocol of finders, which search a bank for near and far rows.
+"""Protocol of finders, which search a bank of embeddings for near and far rows.
 
-`nearfar.neighbors.clustered` draws far rows as in the paper; `nearfar.neighbors.exact` searches all
-rows.
+The finder in `nearfar.neighbors.clustered` draws random far rows, as in the paper. The finder in
+`nearfar.neighbors.exact` compares each query with all rows.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ from nearfar.neighbors.similarity import Similarity
 
 
 class Neighbors(NamedTuple):
-    """Near and far rows of the bank for b queries, with T distinct rows of each kind per query.
+    """Near and far rows of the bank for b queries: T distinct rows of each kind per query.
 
-    The query's own row is excluded.
+    If a query is a row of the bank, this row is excluded.
 
     Attributes
     ----------
     near : int64[b, T]
-        Near rows, N in Eq. 2, most similar first.
+        Row numbers of the near rows (N in Eq. 2), most similar first.
     far : int64[b, T]
-        Far rows, F in Eq. 3, least similar first for exact finders, otherwise in arbitrary order.
+        Row numbers of the far rows (F in Eq. 3). `ExactFinder` returns the least similar row
+        first; other finders may return far rows in any order.
 
     Examples
     --------
@@ -34,7 +35,7 @@ class Neighbors(NamedTuple):
     >>> from nearfar.neighbors import ExactFinder, fit_similarity
     >>> bank = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
     >>> finder = ExactFinder(1).fit(bank, fit_similarity("cosine", bank))
-    >>> finder.search(bank[:1], own=torch.tensor([0]))
+    >>> finder.search(bank[:1], query_rows=torch.tensor([0]))
     Neighbors(near=tensor([[1]]), far=tensor([[2]]))
     """
 
@@ -47,28 +48,29 @@ class Workers(NamedTuple):
 
     Attributes
     ----------
-    share : callable
-        Function that maps n to the range of indices from 0 to n − 1 that this process handles.
-    total : callable
-        Function that returns the sum of a tensor over all processes. Every process must call it.
+    rank_rows : callable
+        Function that takes n and returns the part of ``range(n)`` that this process handles.
+    all_sum : callable
+        Function that takes a tensor and returns its sum over all processes. Every process must
+        call it.
 
     Examples
     --------
-    >>> alone = Workers(share=range, total=lambda values: values)
-    >>> alone.share(3)
+    >>> alone = Workers(rank_rows=range, all_sum=lambda values: values)
+    >>> alone.rank_rows(3)
     range(0, 3)
     """
 
-    share: Callable[[int], range]
-    total: Callable[[Tensor], Tensor]
+    rank_rows: Callable[[int], range]
+    all_sum: Callable[[Tensor], Tensor]
 
 
 #: A single process.
-ALONE = Workers(range, lambda values: values)
+SINGLE_PROCESS = Workers(range, lambda values: values)
 
 
 class Finder(Protocol):
-    """Protocol of finders of near and far rows in a bank, which run on the device of the bank.
+    """Protocol of finders, which search a bank for near and far rows on the device of the bank.
 
     Examples
     --------
@@ -80,24 +82,24 @@ class Finder(Protocol):
     ...         self.count = count
     ...     def check(self, rows):
     ...         check_enough_rows(self.count, rows)
-    ...     def fit(self, bank, similarity, workers=ALONE):
+    ...     def fit(self, bank, similarity, workers=SINGLE_PROCESS):
     ...         self.rows = len(bank)
     ...         return self
-    ...     def order(self):
+    ...     def query_order(self):
     ...         return torch.arange(self.rows)
-    ...     def search(self, queries, own, draw=0):
+    ...     def search(self, queries, query_rows, draw=0):
     ...         steps = torch.arange(1, self.count + 1)
-    ...         near = (own[:, None] + steps) % self.rows
+    ...         near = (query_rows[:, None] + steps) % self.rows
     ...         return Neighbors(near, (near + self.rows // 2) % self.rows)
     >>> RowFinder(1).fit(torch.zeros(9, 2), None).search(torch.zeros(1, 2), torch.tensor([3]))
     Neighbors(near=tensor([[4]]), far=tensor([[8]]))
     """
 
     count: int
-    """T, the number of near rows and of far rows per query."""
+    """Number T of near rows and of far rows per query."""
 
     def check(self, rows: int) -> None:
-        """Check that a bank of `rows` rows is large enough, before it is computed.
+        """Check that a bank of `rows` rows is large enough. Call this before computing the bank.
 
         Raises
         ------
@@ -106,11 +108,11 @@ class Finder(Protocol):
         """
         ...
 
-    def fit(self, bank: Bank, similarity: Similarity, workers: Workers = ALONE) -> Self:
-        """Prepare the search in a bank, float[n, d], in memory or on disk.
+    def fit(self, bank: Bank, similarity: Similarity, workers: Workers = SINGLE_PROCESS) -> Self:
+        """Prepare the search in a bank (float[n, d], in memory or on disk), and return the finder.
 
-        The bank must not change until the next `fit`, since searches read it. With several
-        processes, all processes must call `fit` with the same bank at the same time.
+        Searches read the bank, so it must not change until the next `fit`. With several processes,
+        all processes must call `fit` with the same bank at the same time.
 
         Raises
         ------
@@ -119,26 +121,26 @@ class Finder(Protocol):
         """
         ...
 
-    def order(self) -> Tensor:
-        """Return the row numbers of the bank, int64[n], in the fastest order for queries."""
+    def query_order(self) -> Tensor:
+        """Return all row numbers of the bank (int64[n]) in the order that makes search fastest."""
         ...
 
-    def search(self, queries: Tensor, own: Tensor, draw: int = 0) -> Neighbors:
+    def search(self, queries: Tensor, query_rows: Tensor, draw: int = 0) -> Neighbors:
         """Return the near and far rows of each query.
 
         The result for a query is independent of the other queries. For a query outside the bank,
-        random far rows may depend on its position among the queries.
+        random far rows may depend on the position of the query in `queries`.
 
         Parameters
         ----------
         queries : float[b, d]
-            Embeddings, on any device; b ≥ 1.
-        own : int64[b]
-            Row of each query in the bank, excluded from its results; −1 for a query outside the
-            bank.
+            Embeddings of b ≥ 1 queries, on any device.
+        query_rows : int64[b]
+            Row number of each query in the bank, or −1 for a query outside the bank. The row is
+            excluded from the result of the query.
         draw : int
-            Number of the draw, ≥ 0. Finders with random far rows return different rows for each
-            draw.
+            Number of the draw, ≥ 0. Finders with random far rows return different far rows for
+            each draw.
 
         Returns
         -------
@@ -149,7 +151,7 @@ class Finder(Protocol):
 
 
 def check_count(count: int) -> None:
-    """Check that a number of neighbors is a whole number ≥ 1.
+    """Raise an error unless a number of neighbors is a whole number ≥ 1.
 
     Examples
     --------
@@ -164,12 +166,12 @@ def check_count(count: int) -> None:
 
 
 def check_enough_rows(count: int, rows: int) -> None:
-    """Check that a bank of `rows` rows has at least `count` rows besides the query's own row.
+    """Check that a bank of `rows` rows has at least `count` other rows for each row.
 
     Raises
     ------
     NearfarError
-        If the bank has fewer rows.
+        If the bank has fewer than `count` + 1 rows.
 
     Examples
     --------

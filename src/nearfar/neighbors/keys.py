@@ -1,4 +1,4 @@
-"""Search keys of a bank, and their inner products with queries."""
+"""Search keys of a bank, and inner products of keys with queries."""
 
 from __future__ import annotations
 
@@ -24,12 +24,15 @@ HELD_KEYS_BYTES = 2**30
 
 
 class Keys:
-    """Keys of a bank, float[n, k], kept in memory for a small bank, otherwise computed on demand.
+    """Search keys of all rows of a bank (float[n, k]), see `Similarity.keys`.
+
+    For a bank of at most 1 GiB, the keys are kept in memory. Otherwise, they are computed on
+    demand.
 
     Parameters
     ----------
     bank : Bank
-        Embeddings, float[n, d], in memory or on disk.
+        Embeddings (float[n, d]), in memory or on disk.
     similarity : Similarity
         Similarity that defines the keys.
     order : int64[n], optional
@@ -59,16 +62,16 @@ class Keys:
         return self._bank.device
 
     def multiply(self, queries: Tensor, places: slice, out: Tensor) -> None:
-        """Compute the inner products of queries and consecutive keys.
+        """Write the inner products of queries and consecutive keys to `out`.
 
         Parameters
         ----------
         queries : float[b, k]
-            Queries.
+            Queries, see `Similarity.queries`.
         places : slice
-            Positions of m keys.
+            Positions of m consecutive keys.
         out : float[b, m]
-            Output tensor.
+            Tensor for the result.
         """
         if self._held is not None:
             torch.mm(queries, self._held[places].T, out=out)
@@ -83,7 +86,7 @@ class Keys:
                 products.copy_(found[: len(queries), : len(block)])
 
     def __getitem__(self, places: slice | Tensor) -> Tensor:
-        """Return keys: float[m, k] for a slice, or float[..., k] for positions, int64[...]."""
+        """Return keys by position: float[m, k] for a slice, or float[..., k] for int64[...]."""
         if self._held is not None:
             return (
                 self._held[places] if isinstance(places, slice) else embedding(places, self._held)
@@ -95,7 +98,7 @@ class Keys:
         return self._similarity.keys(rows.float())
 
     def _consecutive(self, places: slice) -> Tensor:
-        """Return consecutive keys, cached for further calls with the same positions."""
+        """Return consecutive keys; a further call with the same positions returns cached keys."""
         start, stop, _ = places.indices(len(self))
         if places != self._last:
             step = rows_at_once(self._bank.shape[1])
@@ -109,15 +112,16 @@ class Keys:
 
 
 def _padded(rows: Tensor) -> Tensor:
-    """Pad the number of rows to a multiple of `MULTIPLE` with rows of zeros."""
+    """Append rows of zeros so that the number of rows is a multiple of `MULTIPLE`."""
     missing = -len(rows) % MULTIPLE
     return pad(rows, (0, 0, 0, missing)) if missing else rows
 
 
 def factor(rows: Tensor) -> Tensor:
-    """Convert rows to the fastest memory layout for `inner_products`.
+    """Return rows in the memory layout that is fastest for `inner_products`.
 
-    On a CPU, this is the layout of oneDNN, which is up to twice as fast as MKL, torch's default.
+    On a CPU, this is the layout of oneDNN, which is up to twice as fast as MKL, the default of
+    torch.
     """
     if rows.device.type == "cpu" and torch.backends.mkldnn.is_available():
         return rows.to_mkldnn()
@@ -125,11 +129,11 @@ def factor(rows: Tensor) -> Tensor:
 
 
 def inner_products(keys: Tensor, queries: Tensor) -> Tensor:
-    """Return the inner product of each key with each query, float32[m, b].
+    """Return the inner product of each key with each query (float32[m, b]).
 
     Parameters
     ----------
     keys, queries : float32[m, k] and float32[b, k]
-        Rows in the layout returned by `factor`.
+        Keys and queries, converted by `factor`.
     """
     return linear(keys, queries).to_dense()

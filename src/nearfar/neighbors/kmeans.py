@@ -1,4 +1,4 @@
-"""k-means clustering, which partitions the bank for the clustered search."""
+"""k-means clustering, used to partition the bank for the clustered search."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ def kmeans(
     *,
     iterations: int = KMEANS_ITERATIONS,
 ) -> Tensor:
-    """Return k-means centers by Lloyd's algorithm, initialized with random points.
+    """Return k-means centers, computed by Lloyd's algorithm from random points as initial centers.
 
-    An empty cluster is moved to the point farthest from its center, as in scikit-learn.
+    As in scikit-learn, the center of an empty cluster is moved to the point that is farthest from
+    the center of its own cluster.
 
     Parameters
     ----------
@@ -43,7 +44,7 @@ def kmeans(
     Returns
     -------
     float[K, d]
-        Centers.
+        Centers of the clusters.
     """
     centers = points[torch.randperm(len(points), generator=generator)[:clusters].to(points.device)]
     labels = None
@@ -66,16 +67,16 @@ def kmeans(
 
 
 def nearest(points: Tensor, centers: Tensor) -> Tensor:
-    """Return the index of the nearest center for each point, int64[b].
+    """Return the index of the nearest center for each point (int64[b]).
 
-    On CPUs, faiss is used if installed, otherwise torch. Results differ only for ties.
+    On CPUs, faiss is used if installed, otherwise torch. The results differ only for ties.
 
     Parameters
     ----------
     points : float[b, d]
-        Points.
+        Points to assign.
     centers : float[K, d]
-        Centers.
+        Centers of the clusters.
     """
     if points.device.type == "cpu" and find_spec("faiss"):
         return _nearest_by_faiss(points, centers)

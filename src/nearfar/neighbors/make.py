@@ -1,4 +1,4 @@
-"""Construction of finders from a configuration, and estimate of their cost."""
+"""Construction of finders from a configuration, and estimation of the cost of a search."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def make_finder(search: NeighborSearch, neighbors: int, seed: int = 0) -> Finder
     Parameters
     ----------
     search : NeighborSearch
-        Settings of the search. `search.finder` is the name of a finder, or a custom callable that
-        takes the number of neighbors and returns a `Finder`.
+        Settings of the search. `search.finder` is the name of a finder, or a function that takes
+        the number of neighbors and returns a `Finder`.
     neighbors : int
         Number of near rows and of far rows per query, T ≥ 1.
     seed : int
@@ -50,20 +50,20 @@ def make_finder(search: NeighborSearch, neighbors: int, seed: int = 0) -> Finder
 def finder_cost(finder: Finder, n: int, d: int, *, fits: int, searches: int) -> int:
     """Return the estimated number of multiplications to search for neighbors of all rows of a bank.
 
-    For `ClusteredFinder`, k-means is computed on a sample. Then each embedding is assigned to the
-    nearest center and compared with the embeddings in its cluster. Clusters are assumed to have
-    equal sizes. Other finders are assumed to compare every embedding with all others.
+    A `ClusteredFinder` computes k-means on a sample, assigns each embedding to the nearest center,
+    and compares each embedding with the others in its cluster. The estimate assumes clusters of
+    equal size. Any other finder is assumed to compare each embedding with all others.
 
     Parameters
     ----------
     finder : Finder
         Finder, which need not be fitted.
     n, d : int
-        Number and length of embeddings.
+        Number and dimension of the embeddings.
     fits : int
-        Number of times that the finder is fitted.
+        How often the finder is fitted.
     searches : int
-        Number of searches for the neighbors of all rows.
+        How often the neighbors of all rows are searched.
 
     Examples
     --------
@@ -72,7 +72,7 @@ def finder_cost(finder: Finder, n: int, d: int, *, fits: int, searches: int) -> 
     """
     if not isinstance(finder, ClusteredFinder):
         return searches * n * n * d
-    clusters = finder.clusters_of(n)
+    clusters = finder.n_clusters(n)
     sample = min(n, KMEANS_SAMPLE_PER_CLUSTER * clusters, KMEANS_SAMPLE_NUMBERS // d)
     fitting = (KMEANS_ITERATIONS * sample + n) * clusters * d if clusters > 1 else 0
     return fits * fitting + searches * n * (n // clusters) * d

@@ -11,25 +11,27 @@ from nearfar.neighbors.exact import ExactFinder
 from nearfar.neighbors.finder import Finder
 
 #: Share of the rows that count as hubs: the rows drawn most often.
-HUB_SHARE = 0.01
+HUB_FRACTION = 0.01
 
 
 class FinderQuality(NamedTuple):
-    """Recall of a finder, and the share of hubs among its far rows.
+    """Recall of a finder, and share of hubs among the far rows that it returns.
+
+    Hubs are the 1% of the rows that are returned most often as far rows.
 
     Attributes
     ----------
     recall : float
         Recall@T, the share of the exact near rows that the finder returns, between 0 and 1.
-        Duplicate images reduce the recall, since exact search may return either of two equally
+        Duplicate images reduce the recall, because exact search may return either of two equally
         similar rows.
     far_hubs : float
-        Share of hubs among all far rows, between 0 and 1. Hubs are the 1 % of rows that are
-        returned most often. With fewer far rows than rows in the bank, the number of hubs is 1 % of
-        the far rows. The share is 1 if all queries have the same far row, 0.01 if all rows are
-        returned equally often, and about 0.04 for one uniformly random far row per row of the bank.
+        Share of the returned far rows that are hubs, between 0 and 1. If fewer far rows are
+        returned than the bank has rows, the number of hubs is 1% of the returned far rows. The
+        share is 1 if all queries have the same far row, 0.01 if all rows are returned equally
+        often, and about 0.04 for one uniformly random far row per row of the bank.
     exact_far_hubs : float
-        Value of `far_hubs` for the exact finder.
+        `far_hubs` of the exact finder, for comparison.
 
     Examples
     --------
@@ -43,20 +45,21 @@ class FinderQuality(NamedTuple):
 
 
 def compare_finders(
-    finder: Finder, exact: ExactFinder, queries: Tensor, own: Tensor
+    finder: Finder, exact: ExactFinder, queries: Tensor, query_rows: Tensor
 ) -> FinderQuality:
     """Return the quality of a finder relative to exact search.
 
     Parameters
     ----------
     finder : Finder
-        Finder to measure, fitted to a bank.
+        Finder to measure, already fitted to a bank.
     exact : ExactFinder
         Exact finder with the same T, fitted to the same bank.
     queries : float[b, d]
-        Query embeddings; a few thousand are enough to measure recall.
-    own : int64[b]
-        Row of each query in the bank, excluded from its results; −1 for a query outside the bank.
+        Query embeddings. A few thousand are enough to measure recall.
+    query_rows : int64[b]
+        Row number of each query in the bank, or −1 for a query outside the bank. The row is
+        excluded from the result of the query.
 
     Examples
     --------
@@ -67,7 +70,7 @@ def compare_finders(
     >>> compare_finders(finder.fit(bank, cosine), exact.fit(bank, cosine), bank, rows).recall
     1.0
     """
-    found, right = finder.search(queries, own), exact.search(queries, own)
+    found, right = finder.search(queries, query_rows), exact.search(queries, query_rows)
     hits = sum((found.near == row[:, None]).any(1).sum().item() for row in right.near.unbind(1))
     return FinderQuality(
         recall=hits / right.near.numel(),
@@ -77,7 +80,7 @@ def compare_finders(
 
 
 def _hubs(picks: Tensor, rows: int) -> float:
-    """Return the share of hubs among far rows."""
-    count = max(1, round(HUB_SHARE * min(rows, picks.numel())))
+    """Return the share of hubs among the far rows `picks`; the bank has `rows` rows."""
+    count = max(1, round(HUB_FRACTION * min(rows, picks.numel())))
     hubs = torch.bincount(picks.flatten(), minlength=rows).topk(count).values
     return hubs.sum().item() / picks.numel()

@@ -1,4 +1,4 @@
-"""Similarities of embeddings (Eq. 4), which can be searched by inner products."""
+"""Similarities of embeddings (Eq. 4) whose nearest neighbors can be found by inner products."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ZERO_NORM = 1e-6
 
 
 class Similarity(Protocol):
-    """Protocol of a similarity 𝕊 between two embeddings; the paper's distance is 𝔻 = 1 − 𝕊.
+    """Protocol of a similarity 𝕊 between two embeddings. The distance in the paper is 𝔻 = 1 − 𝕊.
 
     Examples
     --------
@@ -39,27 +39,30 @@ class Similarity(Protocol):
     """
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
-        """Return the similarity 𝕊, float[...], of `a` and `b`, float[..., d], with broadcasting."""
+        """Return the similarity of each embedding in `a` to the corresponding embedding in `b`.
+
+        `a` and `b` are float[..., d] and are broadcast; the result is float[...].
+        """
         ...
 
     def keys(self, embeddings: Tensor) -> Tensor:
-        """Return the keys, float[n, k], of embeddings, float[n, d].
+        """Return the search keys (float[n, k]) of embeddings (float[n, d]).
 
-        For each row of a, the inner products `queries(a) @ keys(b).T` rank the rows of b in the
-        same order as 𝕊(a, b).
+        For embeddings `a` (float[n, d]) and `b` (float[m, d]), row i of `queries(a) @ keys(b).T`
+        ranks the rows of `b` in the same order as their similarity to `a[i]`.
         """
         ...
 
     def queries(self, embeddings: Tensor) -> Tensor:
-        """Return the queries, float[n, k], of embeddings, float[n, d].
+        """Return the search queries (float[n, k]) of embeddings (float[n, d]).
 
-        The Euclidean distance between the queries of two embeddings decreases with their
-        similarity.
+        The more similar two embeddings are, the smaller is the Euclidean distance between their
+        queries.
         """
         ...
 
     def state(self) -> Mapping[str, Tensor]:
-        """Return the bank statistics that the similarity uses, by name."""
+        """Return the statistics of the bank that the similarity depends on, by name."""
         ...
 
 
@@ -67,12 +70,12 @@ class Similarity(Protocol):
 class Cosine:
     """Cosine similarity ⟨a − c, b − c⟩ / (‖a − c‖ ‖b − c‖), Eq. 4.
 
-    Embeddings with a norm below `ZERO_NORM` have a similarity of about zero to all others.
+    Embeddings with ‖a − c‖ below `ZERO_NORM` have a similarity of about zero to all others.
 
     Parameters
     ----------
     center : float[d], optional
-        Center c. Default: the origin.
+        Vector c, subtracted from all embeddings. Default: zero.
 
     Examples
     --------
@@ -83,11 +86,11 @@ class Cosine:
     center: Tensor | None = None
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
-        """See `Similarity`; −1…1, and 0…1 for uncentered ReLU embeddings."""
+        """See `Similarity`. The range is [−1, 1], or [0, 1] if a, b ≥ 0 and c = 0."""
         return (self.keys(a) * self.keys(b)).sum(-1)
 
     def keys(self, embeddings: Tensor) -> Tensor:
-        """Return the centered embeddings, scaled to unit length, float[n, d]."""
+        """Return the embeddings, centered and scaled to unit length (float[n, d])."""
         if self.center is not None:
             embeddings = embeddings - self.center
         return normalize(embeddings, dim=-1, eps=ZERO_NORM)
@@ -106,8 +109,8 @@ class Gaussian:
     Parameters
     ----------
     variance : float[]
-        Variance σ². `fit_similarity` sets it to the mean squared distance of the bank from its
-        center.
+        Variance σ². `fit_similarity` uses the mean squared distance of the embeddings in the bank
+        from the mean embedding.
 
     Examples
     --------
@@ -118,15 +121,18 @@ class Gaussian:
     variance: Tensor
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
-        """See `Similarity`; in the range (0, 1]."""
+        """See `Similarity`. The range is (0, 1]."""
         return torch.exp((a - b).square().sum(-1) / (-2 * self.variance))
 
     def keys(self, embeddings: Tensor) -> Tensor:
-        """Return [b, −‖b‖²/2], float[n, d + 1]; its product with [a, 1] is (‖a‖² − ‖a − b‖²)/2."""
+        """Return the vector [b, −‖b‖²/2] for each embedding b (float[n, d + 1]).
+
+        The inner product of this vector with the query [a, 1] is (‖a‖² − ‖a − b‖²)/2.
+        """
         return torch.cat([embeddings, embeddings.square().sum(-1, keepdim=True) / -2], dim=-1)
 
     def queries(self, embeddings: Tensor) -> Tensor:
-        """Return [a, 1], float[n, d + 1]."""
+        """Return the vector [a, 1] for each embedding a (float[n, d + 1])."""
         return torch.cat([embeddings, torch.ones_like(embeddings[..., :1])], dim=-1)
 
     def state(self) -> dict[str, Tensor]:
@@ -142,9 +148,9 @@ def fit_similarity(
     Parameters
     ----------
     similarity : {"cosine", "centered-cosine", "gaussian"} or callable
-        Name of a similarity, or a custom callable that maps the bank to a `Similarity`.
+        Name of a similarity, or a function that takes the bank and returns a `Similarity`.
     bank : Bank
-        Embeddings, float[n, d].
+        Embeddings (float[n, d]), in memory or on disk.
 
     Raises
     ------
@@ -175,5 +181,5 @@ def fit_similarity(
 
 
 def _mean(bank: Bank, of: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return the mean of a function over all rows, computed in chunks to limit memory use."""
+    """Return the mean of the function `of` over all rows, computed in chunks to save memory."""
     return torch.stack([of(bank[rows]).sum(0) for rows in bank_chunks(bank)]).sum(0) / len(bank)

@@ -1,6 +1,6 @@
 """Image corruptions that a network is trained to reverse: noise [1]_ and holes [2]_.
 
-Random numbers come from torch's global generator on the images' device.
+Random numbers come from the global generator of torch on the device of the images.
 
 References
 ----------
@@ -24,45 +24,47 @@ from nearfar.config import Denoising, Inpainting, Pretext
 #: Blocks per image in random holes.
 BLOCKS = 4
 #: Side of a block, as a share of the image side: four blocks cover at most a quarter of the area.
-BLOCK_SHARE = 0.25
+BLOCK_FRACTION = 0.25
 
 
 class _Output(Protocol):
-    """Protocol of the network output, with the attributes that adversarial noise requires."""
+    """Protocol of the network output, with the attribute that adversarial noise requires."""
 
     @property
     def reconstruction(self) -> Tensor: ...
 
 
 class CorruptedImages(NamedTuple):
-    """Corrupted images, and masks of the changed pixels.
+    """Corrupted images, masks of the changed pixels, and weights of the pixels in the loss.
 
     Attributes
     ----------
     images : Tensor
-        Corrupted images, float[b, c, h, w], with values in [0, 1].
-    changed : Tensor
-        True where a pixel was changed, bool[b, c, h, w], or bool[b, 1, h, w] if all channels are
-        the same.
+        Corrupted images (float[b, c, h, w]), with values in [0, 1].
+    mask : Tensor
+        True for pixels that were changed: bool[b, c, h, w], or bool[b, 1, h, w] if the mask is the
+        same for all channels.
     weights : Tensor or None
-        Weights of the squared error per pixel, float[b, 1, h, w], with mean 1 per image; None for
-        equal weights.
+        Weight of the squared error of each pixel (float[b, 1, h, w]). The mean weight of each image
+        is 1. None for equal weights.
 
     Examples
     --------
     >>> import torch
     >>> from nearfar.pretext import CentralHole
-    >>> CentralHole()(torch.rand(2, 3, 8, 8)).changed.shape
+    >>> CentralHole()(torch.rand(2, 3, 8, 8)).mask.shape
     torch.Size([2, 1, 8, 8])
     """
 
     images: Tensor
-    changed: Tensor
+    mask: Tensor
     weights: Tensor | None = None
 
 
 class Corruption(Protocol):
-    """Protocol of corruptions, which map images, float[b, c, h, w] in [0, 1], to `CorruptedImages`.
+    """Protocol of corruptions, which take images and return `CorruptedImages`.
+
+    The images are float[b, c, h, w], with values in [0, 1].
 
     Examples
     --------
@@ -71,25 +73,25 @@ class Corruption(Protocol):
     >>> import torch
     >>> from nearfar.pretext import CorruptedImages
     >>> def hide_upper_half(images):
-    ...     changed = torch.zeros_like(images, dtype=torch.bool)
-    ...     changed[..., : images.shape[2] // 2, :] = True
-    ...     return CorruptedImages(images.masked_fill(changed, 0), changed)
+    ...     mask = torch.zeros_like(images, dtype=torch.bool)
+    ...     mask[..., : images.shape[2] // 2, :] = True
+    ...     return CorruptedImages(images.masked_fill(mask, 0), mask)
     >>> hide_upper_half(torch.ones(1, 1, 8, 8)).images.mean().item()
     0.5
     """
 
     def __call__(self, images: Tensor) -> CorruptedImages:
-        """Return corrupted copies of the images."""
+        """Return corrupted copies of the images, with masks and weights."""
         ...
 
 
 @dataclass(frozen=True)
 class Identity:
-    """No corruption, for a plain autoencoder.
+    """Corruption that leaves the images unchanged, for a plain autoencoder.
 
     Examples
     --------
-    >>> Identity()(torch.ones(1, 1, 8, 8)).changed.any().item()
+    >>> Identity()(torch.ones(1, 1, 8, 8)).mask.any().item()
     False
     """
 
@@ -117,18 +119,18 @@ class MaskingNoise:
 
     def __call__(self, images: Tensor) -> CorruptedImages:
         """See `Corruption`."""
-        changed = torch.rand_like(images) < self.level
-        return CorruptedImages(images.masked_fill(changed, 0), changed)
+        mask = torch.rand_like(images) < self.level
+        return CorruptedImages(images.masked_fill(mask, 0), mask)
 
 
 @dataclass(frozen=True)
 class GaussianNoise:
-    """Additive Gaussian noise; pixel values are clipped to [0, 1].
+    """Additive Gaussian noise. The noisy values are clipped to [0, 1].
 
     Parameters
     ----------
     level : float
-        Standard deviation before clipping, for pixel values in [0, 1].
+        Standard deviation of the noise before clipping, for pixel values in [0, 1].
 
     Examples
     --------
@@ -146,18 +148,18 @@ class GaussianNoise:
 
 @dataclass(frozen=True)
 class AdversarialNoise:
-    """Adversarial noise, N-FGSM [1]_: uniform noise, then a step that increases the pixel error.
+    """Adversarial noise by N-FGSM [1]_: uniform noise, then a step that increases the pixel error.
 
-    The step is in the direction of the sign of the gradient. Noise and step have the same
-    magnitude, drawn uniformly from 0 to `level` for each image, so that the network is also trained
-    on nearly clean images.
+    The step follows the sign of the gradient of the pixel error. Noise and step have the same
+    magnitude, which is drawn uniformly from 0 to `level` for each image, so that the network is
+    also trained on nearly clean images.
 
     Parameters
     ----------
     level : float
         Maximum magnitude of the noise and of the step, for pixel values in [0, 1].
     network : callable
-        Network being trained; its current weights are used.
+        Network that is being trained. Gradients are computed with the current weights.
 
     References
     ----------
@@ -195,12 +197,12 @@ class CentralHole:
 
     Examples
     --------
-    >>> CentralHole()(torch.rand(1, 3, 8, 8)).changed.sum().item()
+    >>> CentralHole()(torch.rand(1, 3, 8, 8)).mask.sum().item()
     16
     """
 
     def __call__(self, images: Tensor) -> CorruptedImages:
-        """See `Corruption`; the hole and the other pixels have equal total weight."""
+        """See `Corruption`. The hole and the rest of the image have the same total weight."""
         height, width = images.shape[-2:]
         hole = torch.zeros(len(images), 1, height, width, dtype=torch.bool, device=images.device)
         top, left = round(height / 4), round(width / 4)
@@ -210,16 +212,19 @@ class CentralHole:
 
 @dataclass(frozen=True)
 class RandomHoles:
-    """Random holes: four blocks per image, which may overlap and cover at most a quarter of it.
+    """Random holes: four blocks per image, which may overlap.
+
+    The blocks cover at most a quarter of the image.
+
 
     Examples
     --------
-    >>> 4 <= RandomHoles()(torch.rand(1, 3, 8, 8)).changed.sum().item() <= 16
+    >>> 4 <= RandomHoles()(torch.rand(1, 3, 8, 8)).mask.sum().item() <= 16
     True
     """
 
     def __call__(self, images: Tensor) -> CorruptedImages:
-        """See `Corruption`; the holes and the other pixels have equal total weight."""
+        """See `Corruption`. The holes and the rest of the image have the same total weight."""
         height, width = images.shape[-2:]
         size = (len(images), BLOCKS, 1)
         down, across = (_intervals(side, size, images.device) for side in (height, width))
@@ -228,16 +233,16 @@ class RandomHoles:
 
 
 def fill_missing(images: Tensor, missing: Tensor) -> Tensor:
-    """Return images with missing pixels filled with the mean color of the other pixels.
+    """Return copies of images, with the missing pixels set to the mean color of the other pixels.
 
-    Context encoders [2]_ use the mean color over all images instead.
+    Context encoders [2]_ use the mean color of all images instead.
 
     Parameters
     ----------
     images : Tensor
-        Images, float[b, c, h, w].
+        Images (float[b, c, h, w]).
     missing : Tensor
-        True where a pixel is missing, bool[b, 1, h, w].
+        True for missing pixels (bool[b, 1, h, w]).
 
     Examples
     --------
@@ -259,7 +264,7 @@ def make_corruption(pretext: Pretext, network: Callable[[Tensor], _Output]) -> C
     pretext : Plain, Denoising, Inpainting or SplitBrain
         Pretext task, see `nearfar.config`. `Plain` and `SplitBrain` do not corrupt images.
     network : callable
-        Network being trained, which adversarial noise attacks.
+        Network that is being trained. Adversarial noise attacks this network.
 
     Examples
     --------
@@ -286,14 +291,14 @@ def pixel_errors(
     Parameters
     ----------
     reconstruction, images : Tensor
-        Reconstructions and clean images, float[b, c, h, w], with values in [0, 1].
+        Reconstructions and clean images (float[b, c, h, w]), with values in [0, 1].
     corrupted : CorruptedImages
-        Corrupted images and the weights of their pixels.
+        Result of the corruption, which contains the pixel weights.
 
     Returns
     -------
     weighted, plain : Tensor
-        Scalars, float32. The weighted error is the training loss.
+        Weighted and unweighted error (float32 scalars). The weighted error is the training loss.
 
     Examples
     --------
@@ -310,8 +315,8 @@ def pixel_errors(
 
 
 def _intervals(side: int, size: tuple[int, ...], device: torch.device) -> Tensor:
-    """Return random intervals with the length of a block, bool[b, blocks, side]."""
-    length = max(1, round(side * BLOCK_SHARE))
+    """Return masks of random intervals with the side of a block (bool[b, blocks, side])."""
+    length = max(1, round(side * BLOCK_FRACTION))
     start = torch.randint(side - length + 1, size, device=device)
     place = torch.arange(side, device=device)
     return (place >= start) & (place < start + length)

@@ -1,4 +1,4 @@
-"""Reports of results: HTML pages, tables and figures."""
+"""Reports of results as HTML pages, tables and figures."""
 
 from nearfar.report.attacks import write_assessment
 from nearfar.report.browse import ImageMap, map_images, write_map_table

@@ -1,4 +1,4 @@
-"""Reports of attack outcomes: a table and a figure."""
+"""Reports of the outcomes of attacks: a table and a figure."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def write_assessment(
     assessment : Assessment
         Outcomes of the attacks.
     settings : mapping of str to object
-        Settings by name: "classifier", "data", "run" (run folder of the purifier, or None),
-        "passes", "noise_std" and "votes".
+        Settings by name: "classifier", "data", "run", "passes", "noise_std" and "votes". "run" is
+        the run folder of the purifier, or None if there is no defense.
 
     Examples
     --------

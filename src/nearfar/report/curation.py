@@ -1,4 +1,4 @@
-"""HTML page of curation findings."""
+"""HTML page with the findings of a curation."""
 
 from __future__ import annotations
 
@@ -30,14 +30,16 @@ _PAGE = "curation.html"
 
 #: Most groups and images per section; the Parquet files list all of them.
 _GROUPS, _PER_GROUP, _IMAGES, _PER_CLUSTER = 60, 12, 96, 8
-#: Finding of images of which nothing was found, which is drawn in gray.
+#: Category of images without a finding, drawn in gray.
 _FINE = "none"
 
 
 def write_curation_page(
     folder: str | os.PathLike[str], curation: Curation, *, track: Track = silent
 ) -> Path:
-    """Write findings as a page with an interactive map, thumbnails and file names.
+    """Write the findings of a curation as an HTML page.
+
+    The page contains an interactive map, thumbnails and file names.
 
     Parameters
     ----------
@@ -109,8 +111,8 @@ def _map(curation: Curation) -> Section:
     rows = np.sort(first[:MAX_BROWSED])
     return Section(
         "Images",
-        f"Similar images lie together{_some(len(rows), n)}. Clusters are by k-means of the "
-        "embeddings. Images below are found on the map by a click.",
+        f"Similar images lie together{_some(len(rows), n)}. Clusters come from k-means on the "
+        "embeddings. Click an image below to find it on the map.",
         map_images(
             Subset(images, rows),
             curation.embeddings[rows],
@@ -120,7 +122,7 @@ def _map(curation: Curation) -> Section:
 
 
 def _columns(curation: Curation) -> dict[str, npt.NDArray[Any]]:
-    """Return the findings for each image as columns of an `ImageMap`."""
+    """Return the finding, the cluster and the scores of each image, as columns of an `ImageMap`."""
     n, kept = len(curation.images), curation.kept
     finding = np.full(n, _FINE, object)
     scores: dict[str, npt.NDArray[Any]] = {}
@@ -183,13 +185,13 @@ def _mirrored(curation: Curation) -> str:
     if not found:
         return ""
     return (
-        f" Of {looked_at} images looked at, {found} have a mirror image elsewhere, which does not "
-        "count as a duplicate without --mirrored."
+        f" Of {looked_at} images checked, {found} are mirror images of other images. They count as "
+        "duplicates only with --mirrored."
     )
 
 
 def _leaks(leaks: Duplicates, images: Images, against: Images) -> Section:
-    text = f"images that are duplicates of images in {against.name}, and must not be here"
+    text = f"images that duplicate images in {against.name}"
     if not len(leaks.pairs):
         return Section("Leaks", f"There are no {text}.")
     names, others = images.names(), against.names()
@@ -203,7 +205,8 @@ def _leaks(leaks: Duplicates, images: Images, against: Images) -> Section:
         for k, (a, b) in zip(order, leaks.pairs[order].tolist(), strict=True)
     ]
     shown = _of(len(strips), len(leaks.pairs))
-    return Section("Leaks", f"Pairs: {len(leaks.pairs)}{shown}. These are {text}.", strips)
+    explained = f"These are {text}: remove them from one of the two sets."
+    return Section("Leaks", f"Pairs: {len(leaks.pairs)}{shown}. {explained}", strips)
 
 
 def _label_errors(curation: Curation) -> Section:
@@ -224,9 +227,10 @@ def _label_errors(curation: Curation) -> Section:
     shown = curation.kept[rows[:_IMAGES]]
     return Section(
         title,
-        f"{len(rows)} images for which another label is as probable as it usually is when correct"
-        f"{_of(len(shown), len(rows))}. The number is the probability of the given label, by "
-        "classifiers not trained on the image; the lower, the more likely wrong. "
+        f"{len(rows)} images for which another label is as probable as it usually is for images of "
+        f"that class{_of(len(shown), len(rows))}. The number is the probability of the given "
+        "label, predicted by classifiers that were not trained on the image. Low values indicate "
+        "wrong labels. "
         f"The embeddings predict {errors.accuracy:.1%} of the labels.",
         [_strip("", images, shown, caption)],
     )
@@ -249,8 +253,9 @@ def _outliers(curation: Curation) -> Section:
     shown = curation.kept[rows[:_IMAGES]]
     return Section(
         "Outliers",
-        f"{len(rows)} images whose five nearest images are far{_of(len(shown), len(rows))}, in "
-        f"robust standard deviations of the log distance (threshold: {DEVIATIONS}).",
+        f"{len(rows)} images that are far from their five nearest images"
+        f"{_of(len(shown), len(rows))}. The number is the log distance in robust standard "
+        f"deviations from the median (threshold: {DEVIATIONS}).",
         [_strip("", curation.images, shown, captions.__getitem__)],
     )
 
@@ -272,7 +277,7 @@ def _clusters(curation: Curation) -> Section:
                 {int(typical): "typical"}.get,
             )
         )
-    return Section("Clusters", "Each cluster with its typical image and some others.", strips)
+    return Section("Clusters", "A typical image and some other images of each cluster.", strips)
 
 
 def _strip(
@@ -284,7 +289,7 @@ def _strip(
 
 
 def _whole(images: Images, rows: Sequence[int]) -> list[Tensor]:
-    """Return uncropped images with their original aspect ratio."""
+    """Return images uncropped, with the original aspect ratio and sides of at most 96 pixels."""
     squares = to_unit(images.uncropped(THUMBNAIL).batch(rows))
     sizes = images.sizes(rows)
     sizes = np.ceil(sizes * np.minimum(1, THUMBNAIL / sizes.max(1, keepdims=True))).astype(int)

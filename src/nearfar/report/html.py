@@ -1,4 +1,4 @@
-"""Reports as self-contained HTML pages, with figures also written as PNG files."""
+"""Reports as self-contained HTML pages. Figures are also written as PNG files."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class Strip:
     title : str
         Title of the row, possibly empty.
     pixels : Tensor or sequence of Tensor
-        m images, each [c, h, w], uint8 or float with values in [0, 1].
+        Images of shape [c, h, w]: uint8, or float with values in [0, 1].
     captions : sequence of str
-        Caption of each image; line breaks are preserved.
+        Caption of each image. Line breaks are preserved.
     side : int
         Maximum side of an image on the page, in pixels.
 
@@ -65,13 +65,13 @@ class Section:
     Parameters
     ----------
     title : str
-        Heading, from which the file name of a figure is derived.
+        Heading of the section. The file name of a figure is derived from this heading.
     text : str
         Explanation of the content, in one or two sentences.
     content : Figure, Evaluation, ImageMap, mapping of str to object, or sequence of Strip, optional
-        Figure, table of scores, map, settings by name, or rows of images.
+        Figure, table of scores, interactive map, settings by name, or rows of images.
     alt : str
-        Alternative text for a figure. Default: the title.
+        Alternative text of a figure, for readers who cannot see it. Default: the title.
 
     Examples
     --------
@@ -96,8 +96,8 @@ def write_report(
 ) -> Path:
     """Write a report as an HTML page, and each figure as a PNG file.
 
-    The page is self-contained: figures and styles are embedded, and no other files are loaded. It
-    contains a script only if it contains a map.
+    The page is self-contained: figures and styles are embedded, and no other files are loaded. A
+    script is included only if a section contains an interactive map.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ def _resource(name: str) -> str:
 
 
 def _section(section: Section, folder: Path, track: Track) -> str:
-    """Return a section as HTML; a figure is also written to a file."""
+    """Return a section as HTML. A figure is also written to a file in `folder`."""
     content = section.content
     if isinstance(content, Figure):
         shown = _picture(content, folder / f"{_slug(section.title)}.png", section)
@@ -170,7 +170,7 @@ def _section(section: Section, folder: Path, track: Track) -> str:
 
 
 def _picture(figure: Figure, path: Path, section: Section) -> str:
-    """Write a figure to a file, and return it as HTML with an embedded image."""
+    """Write a figure to a file, and return an HTML image element with the same content embedded."""
     with atomic_path(path) as temporary:
         save_figure(figure, temporary)
         data = b64encode(temporary.read_bytes()).decode()
@@ -182,7 +182,7 @@ def _picture(figure: Figure, path: Path, section: Section) -> str:
 
 
 def _table(evaluation: Evaluation, title: str) -> str:
-    """Return scores as an HTML table that scrolls on narrow screens."""
+    """Return a table of scores as HTML. On narrow screens, the table scrolls horizontally."""
     heads = "".join(f'<th scope="col">{escape(name)}</th>' for name in evaluation.columns.values())
     rows = "\n".join(
         f'<tr><th scope="row">{escape(name)}</th>'
@@ -204,7 +204,7 @@ def _table(evaluation: Evaluation, title: str) -> str:
 
 
 def _strip(strip: Strip) -> str:
-    """Return a row of images as HTML figures with embedded JPEG files."""
+    """Return a row of images as HTML, with each image embedded as a JPEG file."""
     title = f"<h3>{escape(strip.title)}</h3>\n" if strip.title else ""
     figures = "\n".join(
         f'<figure><img alt="" src="data:image/jpeg;base64,'
@@ -217,7 +217,7 @@ def _strip(strip: Strip) -> str:
 
 
 def _jpeg(pixels: Tensor, side: int) -> bytes:
-    """Return an image, [c, h, w], as a JPEG file with sides of at most `side` pixels."""
+    """Return an image of shape [c, h, w] as a JPEG file with sides of at most `side` pixels."""
     array = (255 * to_unit(pixels)).round().byte().permute(1, 2, 0).numpy()
     picture = Image.fromarray(array.squeeze(-1) if array.shape[-1] == 1 else array)
     picture.thumbnail((side, side))
@@ -236,5 +236,5 @@ def _settings(settings: Mapping[str, object]) -> str:
 
 
 def _slug(title: str) -> str:
-    """Return a file name for a title: the ASCII words in lowercase, joined by hyphens."""
+    """Return a file name for a title: its ASCII words in lowercase, joined by hyphens."""
     return "-".join(re.findall(r"[a-z0-9]+", title.lower())) or "figure"

@@ -1,4 +1,4 @@
-"""Map of images from the embeddings of an encoder, as a page or a table."""
+"""Map of images by the embeddings of an encoder, as an HTML page or a table."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def write_map(
     Parameters
     ----------
     path : str or path
-        Output path: an .html page, which works offline and shows at most 20,000 random images; or a
-        .parquet file of all images, see `write_map_table`.
+        Output path, ending in .html or .parquet. An .html page works offline and shows at most
+        20,000 random images. For a .parquet file of all images, see `write_map_table`.
     encoder : Encoder
         Encoder, see `nearfar.encoders.open_encoder`.
     images : Images
         Images with the image size of the encoder.
     seed : int
-        Seed of the image selection, the projection and the clustering.
+        Seed for the selection of images, the projection and the clustering.
     device : str
         Device of the encoder.
     track : Track

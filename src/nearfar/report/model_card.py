@@ -1,4 +1,4 @@
-"""Model card of an exported encoder in the format of the Hugging Face Hub."""
+"""Model card of an exported encoder, in the format of the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def write_model_card(
     *,
     evaluation: Evaluation | None = None,
 ) -> Path:
-    """Write the model card of an exported encoder, ``README.md``, to its folder.
+    """Write the model card of an exported encoder to ``README.md`` in the folder of the encoder.
 
     Parameters
     ----------
@@ -90,12 +90,12 @@ def write_model_card(
     export : Export
         Result of `nearfar.export.export_encoder`.
     evaluation : Evaluation, optional
-        Scores of the run.
+        Scores of the run. Default: the card states that the run was not evaluated.
 
     Returns
     -------
     Path
-        Path of the card.
+        Path of the model card.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Restored images as PNG files, and a sheet that compares some of them with the originals."""
+"""Restored images as PNG files, and a sheet that compares some restored images with originals."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def write_restored(
     *,
     sheet: bool = True,
 ) -> None:
-    """Write restored images as PNG files, and a sheet with all stages of some images.
+    """Write restored images as PNG files, and a sheet that shows all stages of some images.
 
     Parameters
     ----------
@@ -34,9 +34,10 @@ def write_restored(
     names : sequence of str
         Name of each image, see `nearfar.data.write_images`.
     batches : iterable of RestoredBatch
-        Restored images, see `nearfar.restoration`.
+        Row numbers and stages of the images. The last stage is the restored image. See
+        `nearfar.restoration`.
     sheet : bool
-        Whether to write the sheet, ``comparison.png``.
+        Whether to write the sheet of stages, ``comparison.png``.
 
     Examples
     --------

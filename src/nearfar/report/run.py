@@ -37,7 +37,7 @@ QUERIES = 6
 SAMPLES = 5
 #: Number of clusters: fewer than there are colors.
 CLUSTERS = 8
-#: Most labeled images for the verdict.
+#: Maximum number of labeled images for the verdict.
 JUDGED = 2_000
 #: Description of each initial network.
 _INITIAL = {
@@ -57,22 +57,23 @@ def report_run(
     seed: int = 0,
     track: Track = silent,
 ) -> Path:
-    """Write a report on a run, with example images.
+    """Write a report on a run, with example images, as an HTML page.
 
     Parameters
     ----------
     run : Run
-        Run to report on; its networks are moved to `device`.
+        Run to report on. Both networks of the run are moved to `device`.
     images : Images
-        Example images with the run's image shape. Labels, if any, determine the colors of the map.
+        Example images with the image shape of the run. If they have labels, the labels determine
+        the colors on the map.
     folder : str or path
-        Output folder for ``report.html`` and its figures.
+        Output folder for ``report.html`` and the figures.
     evaluation : Evaluation, optional
         Scores of the run. Default: a report without scores.
     device : str or torch.device
         Device of the networks.
     seed : int
-        Seed of the image selection and of the map.
+        Seed for the selection of images and for the map.
     track : Track
         Progress display, see `nearfar.progress.Track`.
 
@@ -159,9 +160,10 @@ def report_encoder(
     seed: int = 0,
     track: Track = silent,
 ) -> Path:
-    """Write a report on an encoder, with example images.
+    """Write a report on an encoder, with example images, as an HTML page.
 
-    For an encoder from a run, the result is that of `report_run`.
+    If the encoder comes from a run, the report also covers training and reconstructions; see
+    `report_run`.
 
     Parameters
     ----------
@@ -230,14 +232,17 @@ def _reconstructions(run: Run, images: Tensor, device: torch.device) -> Any:
 
 
 def _verdict(run: Run, images: Images, initial: Mapping[str, Tensor], after: Tensor) -> str:
-    """Return a text on whether training improved the embeddings, based on labels if available."""
+    """Return one or two sentences about whether training improved the embeddings.
+
+    With labels, 5-NN accuracies are compared. Otherwise, the effective rank is stated.
+    """
     if images.labels is None or len(set(images.labels)) < 2:
         first, last = (run.log[epoch]["effective_rank"] for epoch in (0, -1))
         return (
-            "Without classes, nothing tells whether the embeddings are better than before training "
-            "(nearfar evaluate does, on labeled images); the effective rank went from "
-            f"{first:.1f} to {last:.1f} of at most {after.shape[1]:,}, where a fall to 1 would "
-            "mean that all embeddings have become alike."
+            "Without labels, it is unknown whether training improved the embeddings; run nearfar "
+            "evaluate on labeled images to find out. The effective rank changed from "
+            f"{first:.1f} to {last:.1f} (maximum {after.shape[1]:,}; 1 means that all embeddings "
+            "have become alike)."
         )
     some = torch.arange(len(images))[:JUDGED]
     pixels = apply_to_all(small_pixels, Subset(images, some), device="cpu")
@@ -255,7 +260,10 @@ def _maps(
     similarity: SimilarityName | Callable[..., Any],
     seed: int,
 ) -> list[Section]:
-    """Return an interactive map, and maps before and after training, with the same clusters."""
+    """Return two sections: an interactive map, and a figure with maps before and after training.
+
+    Both show the same k-means clusters.
+    """
     if len(images) < MIN_MAP_IMAGES:
         return [Section("Images", f"No map: at least {MIN_MAP_IMAGES} images are needed.")]
     embeddings = after.numpy()
@@ -264,16 +272,16 @@ def _maps(
     column = np.array(clusters, object)[cluster_of]
     what = f"clusters of the embeddings of {names[1]}"
     colors: tuple[Any, Any, str] = (cluster_of, clusters, what)
-    note = "which explains why they are separate in its own map"
+    note = "which are therefore separate in the map of these embeddings"
     if images.labels is not None:
         what, colors = "classes", (images.labels, images.classes, "")
-        note = "whose separation means much"
+        note = "so the separation of colors is meaningful"
     labels, classes, legend = colors
     return [
         Section(
             "Images",
-            f"{len(images):,} images by the embeddings of {names[1]}: similar ones lie together. "
-            "Clusters are by k-means of these embeddings.",
+            f"{len(images):,} images by the embeddings of {names[1]}: similar images lie together. "
+            "Clusters come from k-means on these embeddings.",
             map_images(
                 images, embeddings, similarity=similarity, columns={"cluster": column}, seed=seed
             ),
@@ -317,7 +325,7 @@ def _near_and_far(
     )
     return Section(
         title,
-        f"Images, with the most and least similar ones by the embeddings of {method}.",
+        f"Images, and the most and the least similar images by the embeddings of {method}.",
         neighbor_sheet(
             result.queries.pixels.numpy(),
             result.pixels(result.near),

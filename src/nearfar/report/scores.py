@@ -1,4 +1,4 @@
-"""HTML page of anomaly scores."""
+"""HTML page with anomaly scores."""
 
 from __future__ import annotations
 
@@ -35,7 +35,10 @@ def write_scores_page(
     *,
     track: Track = silent,
 ) -> Path:
-    """Write a page of scores, with pictures from the highest score down, and scores over time.
+    """Write an HTML page with the scores of images or clips.
+
+    The page shows pictures in descending order of the score, and a histogram of the scores
+    (images) or the scores over time (clips).
 
     Parameters
     ----------
@@ -44,7 +47,7 @@ def write_scores_page(
     detector : Detector
         Detector that computed the scores.
     summary : ScoringSummary
-        Scores of the detector, from `score_clips`.
+        Scores of the detector, returned by `score_clips`.
     track : Track
         Progress display, see `nearfar.progress.Track`.
 
@@ -155,11 +158,11 @@ def _threshold(detector: Detector, summary: ScoringSummary) -> Section:
         if value is not None
     }
     expected = detector.expected_false_alarms
-    alarms = "" if expected is None else f" Expect {100 * expected:.2g} % of false alarms."
+    alarms = "" if expected is None else f" Expected false-alarm rate: {100 * expected:.2g} %."
     return Section(
         "Threshold",
         f"Set on {_count(detector.calibrated_on, f'normal {what}')}.{alarms}"
-        + (" Metrics count masks or folder names as the truth." if quality else ""),
+        + (" Metrics use masks or folder names as ground truth." if quality else ""),
         {"threshold": f"{detector.threshold:.4g}", **quality},
     )
 

@@ -1,4 +1,4 @@
-"""Tables in Markdown."""
+"""Tables as Markdown text."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from nearfar.evaluation import Evaluation
 def markdown_table(
     header: Sequence[str], rows: Iterable[Sequence[str]], notes: Iterable[str] = ()
 ) -> str:
-    """Return a table as Markdown.
+    """Return a table with notes as Markdown text.
 
     Parameters
     ----------
     header : sequence of str
         Column titles.
     rows : iterable of sequence of str
-        Cells of each row. The first column is left-aligned, the others are right-aligned.
+        Cells of each row. The first column is left-aligned; the other columns are right-aligned.
     notes : iterable of str
         Notes, written as a list below the table.
 
@@ -36,7 +36,7 @@ def markdown_table(
 
 
 def evaluation_markdown(evaluation: Evaluation) -> str:
-    """Return an evaluation as a Markdown table, with the best score of each column in bold.
+    """Return a table of scores as Markdown text, with the best score of each column in bold.
 
     Examples
     --------

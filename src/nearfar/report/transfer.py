@@ -37,7 +37,7 @@ SURE = 0.5
 
 
 def transfer_table(result: TransferResult) -> str:
-    """Return the scores of a transfer task as a Markdown table.
+    """Return the scores of a transfer task as a table in Markdown.
 
     Examples
     --------
@@ -60,10 +60,10 @@ def transfer_table(result: TransferResult) -> str:
 
 
 def write_transfer(folder: str | os.PathLike[str], result: TransferResult) -> None:
-    """Write the fine-tuned networks, their scores and a figure.
+    """Write the fine-tuned networks, the scores and a figure.
 
-    The scores, ``TASK.json`` and ``TASK.md``, are written before the figure, ``TASK.png``, and are
-    kept if the figure cannot be drawn.
+    The scores are written to ``TASK.json`` and ``TASK.md``, the figure to ``TASK.png``. If drawing
+    the figure fails, the networks and scores are kept.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def write_transfer(folder: str | os.PathLike[str], result: TransferResult) -> No
     """
     folder = Path(folder)
     task = result.task
-    with result.writing(folder):
+    with result.open_output(folder):
         result.save(folder)
         scores = {
             name: {title: None if np.isnan(value) else value for title, value in row.items()}
@@ -105,7 +105,7 @@ def write_transfer(folder: str | os.PathLike[str], result: TransferResult) -> No
 
 
 def draw_transfer(result: TransferResult) -> Figure:
-    """Return a figure of some test images with their predictions."""
+    """Return a figure that shows the predictions for some test images."""
     if isinstance(result.test, ClassificationSet):
         return _draw_most_confident(result.test, result.predictions)
     if isinstance(result.test, DetectionSet):
@@ -122,7 +122,7 @@ def spread(count: int, shown: int = SHOWN) -> list[int]:
 
 
 def _draw_detections(test: DetectionSet, predictions: Sequence[Detections]) -> Figure:
-    """Return a figure of some test images with their objects and confident detections."""
+    """Return a figure of some test images, with true objects and confident detections."""
     images, real, found = [], [], []
     for row in spread(len(test.names)):
         objects, each = test.objects[row], predictions[row]
@@ -135,7 +135,7 @@ def _draw_detections(test: DetectionSet, predictions: Sequence[Detections]) -> F
 
 
 def _draw_label_maps(test: SegmentationSet, model: FinetunedSegmenter) -> Figure:
-    """Return a figure of some test images with their true and predicted label maps."""
+    """Return a figure of some test images, with true and predicted label maps."""
     names = [test.names[row] for row in spread(len(test.names))]
     pictures = [test.devkit.image(name) for name in names]
     images = [_pixels(picture)[0] for picture in pictures]
@@ -144,7 +144,7 @@ def _draw_label_maps(test: SegmentationSet, model: FinetunedSegmenter) -> Figure
 
 
 def _draw_most_confident(test: ClassificationSet, scores: Any) -> Figure:
-    """Return a figure of the test images with the highest scores for some of the classes."""
+    """Return a figure that shows, for some classes, the test images with the highest scores."""
     rows = {}
     for column in spread(len(test.classes), CLASSES_SHOWN):
         best = np.argsort(-scores[:, column], kind="stable")[: 2 * SHOWN]
@@ -157,7 +157,7 @@ def _unit(images: Images, rows: list[int]) -> Any:
 
 
 def _pixels(picture: Picture) -> tuple[Any, float]:
-    """Return an image for a figure, uint8[h, w, 3], and its scale relative to the original."""
+    """Return an image for a figure (uint8[h, w, 3]), and the scale relative to the original."""
     image, scale = read_scaled(picture, SIDE)
     return (image * 255).byte().permute(1, 2, 0).numpy(), scale
 

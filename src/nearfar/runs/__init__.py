@@ -6,15 +6,15 @@ Files in a run folder, and the functions that write them:
 - ``log.jsonl``: one line of metrics per epoch, by `RunFolder.append_log`.
 - ``checkpoint.safetensors``: training state, by `RunFolder.write_checkpoint`. It is removed
   when training finishes.
-- ``bank/``: embeddings during training with ``bank="disk"``, by `nearfar.training`. It is removed
-  when training finishes.
+- ``bank/``: embeddings of the training images during training with ``bank="disk"``, by
+  `nearfar.training`. It is removed when training finishes.
 - ``skipped.txt``: one line per file that was not used, by `write_run`.
 - ``snapshots/N.safetensors``: network after N epochs, by `nearfar.training.Snapshots`.
 - ``tensorboard/``: metrics for TensorBoard, by `nearfar.training.TensorBoard`.
 - ``embeddings.npy``: embeddings of the training images, by `write_run` when training finishes.
-- ``model.safetensors``: trained network, and the network from which the second phase started, by
-  `write_run`. A folder with this file is a finished run.
-- ``evaluation.json``: scores, by ``nearfar evaluate`` (`write_evaluation`).
+- ``model.safetensors``: trained network and initial network, by `write_run`. The initial network is
+  the network at the start of the second phase. A folder with this file is a finished run.
+- ``evaluation.json``: evaluation scores, by ``nearfar evaluate`` (`write_evaluation`).
 - ``report/``: report, by ``nearfar report``.
 - ``lock``: lock of the training process, by `RunFolder.open`. It is removed when training ends.
 """
@@ -50,8 +50,8 @@ if TYPE_CHECKING:
         bank_folder,
         check_folder,
         claim_folder,
+        explain_damage,
         is_finished,
-        reading,
         remove_checkpoint,
     )
     from nearfar.runs.network import make_network
@@ -107,7 +107,7 @@ _HOMES = {
     "read_state": "checkpoint",
     "read_tensors": "weights",
     "read_trained_network": "run",
-    "reading": "layout",
+    "explain_damage": "layout",
     "remove_checkpoint": "layout",
     "strip_prefix": "weights",
     "to_cpu": "weights",
@@ -143,6 +143,7 @@ __all__ = [
     "check_folder",
     "check_resumable",
     "claim_folder",
+    "explain_damage",
     "fork_run",
     "has_snapshot",
     "is_finished",
@@ -157,7 +158,6 @@ __all__ = [
     "read_state",
     "read_tensors",
     "read_trained_network",
-    "reading",
     "remove_checkpoint",
     "strip_prefix",
     "to_cpu",

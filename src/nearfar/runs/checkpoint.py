@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nearfar.errors import NearfarError
 from nearfar.models import Autoencoder
-from nearfar.runs.layout import CHECKPOINT, SNAPSHOTS, reading
+from nearfar.runs.layout import CHECKPOINT, SNAPSHOTS, explain_damage
 from nearfar.runs.network import read_network
 from nearfar.runs.weights import read_tensors, to_cpu, write_tensors
 
@@ -23,7 +23,7 @@ Phase = Literal["pretrain", "train"]
 
 
 class Cursor(NamedTuple):
-    """Position within a training phase: the next epoch and the next step, both numbered from 0.
+    """Position in a training phase: the next epoch and the next step, both numbered from 0.
 
     Examples
     --------
@@ -44,9 +44,9 @@ class Checkpoint:
     phase : {"pretrain", "train"}
         Training phase.
     cursor : Cursor
-        Next step of the phase.
+        Next epoch and step of the phase.
     tensors : mapping of str to Tensor
-        State of the network, the optimizer and the objective, by name; empty before training.
+        State of the network, the optimizer and the objective, by name. Empty before training.
 
     Examples
     --------
@@ -59,7 +59,7 @@ class Checkpoint:
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
 
     def includes(self, line: Mapping[str, Any]) -> bool:
-        """Return whether the epoch of a log line was complete at the time of this checkpoint."""
+        """Return whether the epoch of a log line was complete when this checkpoint was written."""
         if line["phase"] != self.phase:
             return bool(self.phase == "train")
         return bool(line["epoch"] <= self.cursor.epoch)
@@ -68,7 +68,7 @@ class Checkpoint:
 def write_state(
     path: str | os.PathLike[str], tensors: Mapping[str, Tensor], position: dict[str, Any]
 ) -> None:
-    """Write tensors and a training position to a safetensors file, with a checksum of both.
+    """Write tensors and a position in training to a safetensors file, with a checksum.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def write_state(
     tensors : mapping of str to Tensor
         Tensors by name, on any device.
     position : dict
-        Training position, as JSON types.
+        Position in training, such as phase, epoch and step, as JSON types.
 
     Examples
     --------
@@ -111,7 +111,7 @@ def read_state(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[st
     if not path.is_file():
         raise NearfarError(f"run {str(folder)!r} cannot be continued: it has no {path.name}")
     tensors, metadata = read_tensors(path)
-    with reading(folder, path.name):
+    with explain_damage(folder, path.name):
         if metadata["checksum"] != _checksum(tensors, metadata["position"]):
             raise NearfarError("it has changed since it was written")
         return tensors, json.loads(metadata["position"])
@@ -146,13 +146,13 @@ def read_checkpoint(folder: str | os.PathLike[str]) -> Checkpoint:
     """
     folder = Path(folder)
     tensors, position = read_state(folder / CHECKPOINT)
-    with reading(folder, CHECKPOINT):
+    with explain_damage(folder, CHECKPOINT):
         cursor = Cursor(position["epoch"], position["step"])
         return Checkpoint(position["phase"], cursor, tensors)
 
 
 def _checksum(tensors: Mapping[str, Tensor], position: str) -> str:
-    """Return a checksum of tensors and position, since training would not detect damaged values."""
+    """Return a checksum of tensors and position, with which damaged values are detected."""
     total = zlib.crc32(position.encode())
     for name, tensor in sorted(tensors.items()):
         total = zlib.crc32(f"{name} {tensor.dtype} {list(tensor.shape)}".encode(), total)
@@ -163,7 +163,9 @@ def _checksum(tensors: Mapping[str, Tensor], position: str) -> str:
 def write_snapshot(
     folder: str | os.PathLike[str], epochs: int, weights: Mapping[str, Tensor]
 ) -> None:
-    """Write the weights of a network as a snapshot after `epochs` epochs, counted over both phases.
+    """Write the weights of a network after `epochs` epochs to a run folder, as a snapshot.
+
+    Epochs are counted over both phases of training.
 
     Examples
     --------
@@ -179,7 +181,9 @@ def write_snapshot(
 
 
 def has_snapshot(folder: str | os.PathLike[str], epochs: int) -> bool:
-    """Return whether a run has a snapshot after `epochs` epochs, counted over both phases.
+    """Return whether a run has a snapshot of the network after `epochs` epochs.
+
+    Epochs are counted over both phases of training.
 
     Examples
     --------
@@ -202,7 +206,8 @@ def read_snapshot(
     epochs : int
         Number of epochs, counted over both phases.
     network : Autoencoder, optional
-        Custom network, if the run was trained with one; weights are loaded into a copy.
+        Required if the run was trained with a custom network: a network of the same architecture.
+        The weights are loaded into a copy.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Record of a run, ``config.json``, with its images and all training settings."""
+"""Record of a run in ``config.json``: the images and all training settings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nearfar.data import Images, Layout
 from nearfar.errors import NearfarError
 from nearfar.fields import check_fields
 from nearfar.files import write_json
-from nearfar.runs.layout import CONFIG, reading
+from nearfar.runs.layout import CONFIG, explain_damage
 
 #: Version of the format, incremented whenever an older nearfar could not read the file.
 FORMAT = 2
@@ -32,18 +32,18 @@ class RunData:
     Parameters
     ----------
     source : str
-        Source of the images, as given by the user.
+        Source of the images, such as a folder or the name of a data set, as given by the user.
     images, skipped : int
         Number of images, and number of files that could not be read.
     shape : tuple of int
-        Channels, height and width.
+        Channels, height and width of the images.
     checksum : str
         Checksum of a sample of the images.
     data_root, size, channels, strict, window, bands, frame_rate
         Options with which the images were opened, see `nearfar.data.open_images`.
     layout, image_shape, pixel_range
-        Layout of the user's array, see `nearfar.NRE`. `pixel_range` contains the values of black
-        and white.
+        Layout of the array that the user passed, see `nearfar.NRE`. `pixel_range` holds the pixel
+        values of black and white.
 
     Raises
     ------
@@ -102,7 +102,7 @@ class RunData:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Images and settings of a run, the content of ``config.json``.
+    """Images and settings of a run: the content of ``config.json``.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ def read_config(folder: str | os.PathLike[str]) -> RunConfig:
     path = folder / CONFIG
     if not path.is_file():
         raise NearfarError(f"{str(folder)!r} is not a run: it has no {CONFIG}")
-    with reading(folder, CONFIG):
+    with explain_damage(folder, CONFIG):
         saved = json.loads(path.read_text(encoding="utf-8-sig"))
         written = saved["format"]
         if type(written) is not int:
@@ -172,5 +172,5 @@ def read_config(folder: str | os.PathLike[str]) -> RunConfig:
             f"run {str(folder)!r} has format {written}, written by nearfar "
             f"{saved.get('nearfar')}: this nearfar reads {FORMAT}, so {remedy}"
         )
-    with reading(folder, CONFIG):
+    with explain_damage(folder, CONFIG):
         return RunConfig(RunData(**saved["data"]), TrainConfig.from_dict(saved["train"]))

@@ -1,4 +1,4 @@
-"""Layout of a run folder: file names and lock."""
+"""Layout of a run folder: file names, checks and the lock."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from nearfar.errors import NearfarError
 from nearfar.files import (
     ADVICE,
-    check_own,
+    check_files,
     claim_output,
     clear_folder,
     hold_lock,
@@ -35,12 +35,12 @@ OWN = {
 
 
 @contextmanager
-def reading(folder: str | os.PathLike[str], name: str) -> Iterator[None]:
-    """Context manager that raises a one-line error if reading the file `name` of a run fails.
+def explain_damage(folder: str | os.PathLike[str], name: str) -> Iterator[None]:
+    """Context manager that raises a one-line error if the file `name` of a run cannot be read.
 
     Examples
     --------
-    >>> with reading(Path("run"), "log.jsonl"):
+    >>> with explain_damage(Path("run"), "log.jsonl"):
     ...     json.loads("{")
     Traceback (most recent call last):
     nearfar.errors.NearfarError: run 'run' is damaged: log.jsonl cannot be read (...)
@@ -77,15 +77,15 @@ def check_folder(folder: str | os.PathLike[str], *, overwrite: bool) -> None:
     folder = Path(folder)
     replaces = overwrite and _is_run(folder)
     if replaces:
-        check_own(folder, OWN)
+        check_files(folder, OWN)
     advice = "it is not a run, so choose another" if overwrite else ADVICE
     if not overwrite and (folder / CHECKPOINT).is_file():
         advice = "continue its training with --resume, choose another, or pass --overwrite"
-    try_output(folder, overwrite=replaces, folder=True, kept={LOCK}, advice=advice)
+    try_output(folder, overwrite=replaces, folder=True, keep={LOCK}, advice=advice)
 
 
 def claim_folder(folder: str | os.PathLike[str], *, overwrite: bool) -> None:
-    """Create an empty run folder; with `overwrite`, an existing run is removed first.
+    """Create an empty run folder. With `overwrite`, an existing run is removed first.
 
     Raises
     ------
@@ -102,13 +102,16 @@ def claim_folder(folder: str | os.PathLike[str], *, overwrite: bool) -> None:
     """
     folder = Path(folder)
     if overwrite and _is_run(folder):
-        clear_folder(folder, OWN, kept={LOCK}, last=CONFIG)
+        clear_folder(folder, OWN, keep={LOCK}, last=CONFIG)
     check_folder(folder, overwrite=overwrite)
     claim_output(folder, overwrite=True, folder=True).mkdir(exist_ok=True)
 
 
 def _is_run(folder: Path) -> bool:
-    """Return whether ``config.json`` was written by nearfar, since the name is common."""
+    """Return whether the folder contains a ``config.json`` written by nearfar.
+
+    Other programs also use this file name.
+    """
     with suppress(*DAMAGED):
         return "nearfar" in json.loads((folder / CONFIG).read_text(encoding="utf-8-sig"))
     return False
@@ -116,7 +119,7 @@ def _is_run(folder: Path) -> bool:
 
 @contextmanager
 def hold(folder: Path) -> Iterator[None]:
-    """Hold the lock of a run folder, which is created if needed.
+    """Context manager that holds the lock of a run folder. The folder is created if needed.
 
     Raises
     ------
@@ -129,11 +132,11 @@ def hold(folder: Path) -> Iterator[None]:
         If the file system does not support locks.
     """
     path = claim_output(folder / LOCK, overwrite=True)
-    busy = (
+    message = (
         f"run {str(folder)!r} is being trained by another process: wait until it finishes, or stop "
         "it"
     )
-    with hold_lock(path, busy) as locked:
+    with hold_lock(path, message) as locked:
         if not locked:
             warnings.warn(
                 f"the disk of run {str(folder)!r} has no locks: train it in one process at a time",
@@ -147,7 +150,7 @@ def hold(folder: Path) -> Iterator[None]:
 
 
 def bank_folder(folder: str | os.PathLike[str]) -> Path:
-    """Return the folder of the embeddings on disk during training.
+    """Return the folder in which a run keeps its embeddings on disk during training.
 
     Examples
     --------
@@ -158,7 +161,7 @@ def bank_folder(folder: str | os.PathLike[str]) -> Path:
 
 
 def is_finished(folder: str | os.PathLike[str]) -> bool:
-    """Return whether the run in a folder is finished, that is, contains a trained model.
+    """Return whether a folder contains a finished run, that is, a trained model.
 
     Examples
     --------
@@ -188,6 +191,6 @@ def remove_checkpoint(folder: str | os.PathLike[str]) -> None:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove the temporary files of killed processes."""
+    """Remove temporary files of killed processes from a run folder."""
     for each in (folder, folder / SNAPSHOTS):
         remove_leftovers(each)

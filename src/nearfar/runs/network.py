@@ -1,4 +1,4 @@
-"""Networks of a run, built from its record and its weights."""
+"""Networks of a run, built from the recorded configuration and the stored weights."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ from nearfar.runs.weights import load_weights, read_tensors, strip_prefix
 def make_network(
     config: TrainConfig, shape: Shape, where: str | os.PathLike[str] | None = None
 ) -> Autoencoder:
-    """Return the initial network for a configuration; a custom network is copied.
+    """Return a new network with initial weights for a configuration.
 
     Parameters
     ----------
     config : TrainConfig
-        Settings. `config.network` is the configuration of the network, or a custom network.
+        Training settings. `config.network` is the configuration of a network, or a custom network,
+        which is copied.
     shape : tuple of int
         Channels, height and width of the images.
     where : Path, optional
-        Run folder, stated in the error message.
+        Run folder, for the error message.
 
     Raises
     ------
     NearfarError
-        If `config` contains only the recorded name of a custom network.
+        If `config` contains only the name of a custom network, as recorded in a run folder.
 
     Examples
     --------
@@ -57,7 +58,7 @@ def make_network(
 def read_network(
     folder: Path, path: Path, prefix: str, network: Autoencoder | None = None
 ) -> Autoencoder:
-    """Return a network with the weights in a file of a run folder, in evaluation mode.
+    """Return a network with the weights from a file in a run folder, in evaluation mode.
 
     Parameters
     ----------
@@ -68,7 +69,8 @@ def read_network(
     prefix : str
         Prefix of the weight names in the file.
     network : Autoencoder, optional
-        Custom network, if the run was trained with one; weights are loaded into a copy.
+        Required if the run was trained with a custom network: a network of the same architecture.
+        The weights are loaded into a copy.
     """
     config = read_config(folder)
     built = make_network(config.train, config.data.shape, folder) if network is None else network

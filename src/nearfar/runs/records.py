@@ -10,11 +10,11 @@ from typing import Any
 
 from nearfar.errors import NearfarError
 from nearfar.files import atomic_path, write_json
-from nearfar.runs.layout import EVALUATION, LOG, SKIPPED, reading
+from nearfar.runs.layout import EVALUATION, LOG, SKIPPED, explain_damage
 
 
 def write_evaluation(folder: str | os.PathLike[str], evaluation: Mapping[str, Any]) -> None:
-    """Write the scores of a run to its folder.
+    """Write the evaluation scores of a run to its folder.
 
     Examples
     --------
@@ -29,7 +29,7 @@ def write_evaluation(folder: str | os.PathLike[str], evaluation: Mapping[str, An
 
 
 def read_evaluation(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """Return the scores of a run as JSON types, or None if it has not been evaluated.
+    """Return the evaluation scores of a run as JSON types, or None if it has not been evaluated.
 
     Examples
     --------
@@ -43,13 +43,16 @@ def read_evaluation(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
     path = folder / EVALUATION
     if not path.is_file():
         return None
-    with reading(folder, EVALUATION):
+    with explain_damage(folder, EVALUATION):
         evaluation: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return evaluation
 
 
 def write_skipped(folder: Path, lines: Sequence[str]) -> None:
-    """Write ``skipped.txt`` with one line per unused file, or no file if all files were used."""
+    """Write ``skipped.txt``, with one line per file that was not used.
+
+    If there are no lines, an existing ``skipped.txt`` is removed.
+    """
     if not lines:
         (folder / SKIPPED).unlink(missing_ok=True)
         return
@@ -60,7 +63,7 @@ def write_skipped(folder: Path, lines: Sequence[str]) -> None:
 def read_skipped(folder: Path) -> list[str]:
     """Return the lines of ``skipped.txt``; empty if the file does not exist."""
     path = folder / SKIPPED
-    with reading(folder, SKIPPED):
+    with explain_damage(folder, SKIPPED):
         return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 
 
@@ -89,7 +92,7 @@ def write_log(folder: str | os.PathLike[str], lines: Iterable[Mapping[str, Any]]
 def read_log(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """Return the metrics of each epoch from ``log.jsonl``.
 
-    A last line that is incomplete after a crash is ignored.
+    If the last line is incomplete, because a process was killed, this line is ignored.
 
     Examples
     --------
@@ -101,13 +104,13 @@ def read_log(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """
     folder = Path(folder)
     path = folder / LOG
-    with reading(folder, LOG):
+    with explain_damage(folder, LOG):
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
         return [_record(json.loads(line)) for line in lines if line.endswith("\n")]
 
 
 def _record(line: Any) -> dict[str, Any]:
-    """Return the record in a log line, after checking the phase, the epoch and the values."""
+    """Return the values of a log line; raise an error if any value has the wrong type."""
     numbers = {name: value for name, value in line.items() if name != "phase"}
     if not isinstance(line["phase"], str) or not isinstance(line["epoch"], int):
         raise NearfarError(f"epoch {line['epoch']!r} of phase {line['phase']!r}")

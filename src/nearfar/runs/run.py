@@ -16,7 +16,7 @@ from nearfar.errors import NearfarError
 from nearfar.files import atomic_path, sync
 from nearfar.models import Autoencoder
 from nearfar.runs.config import RunConfig, read_config, write_config
-from nearfar.runs.layout import CHECKPOINT, EMBEDDINGS, MODEL, is_finished, reading
+from nearfar.runs.layout import CHECKPOINT, EMBEDDINGS, MODEL, explain_damage, is_finished
 from nearfar.runs.network import read_network
 from nearfar.runs.records import read_log, read_skipped, write_skipped
 from nearfar.runs.weights import add_prefix, to_cpu, write_tensors
@@ -29,7 +29,7 @@ TRAINED, INITIAL = "network.", "initial."
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """Result of a training run, on the CPU.
+    """Result of a training run. The networks are on the CPU.
 
     Parameters
     ----------
@@ -38,14 +38,14 @@ class Run:
     network : Autoencoder
         Trained network.
     initial : Autoencoder
-        Network from which the second phase started, such as the plain autoencoder or the untrained
+        Network at the start of the second phase, such as the plain autoencoder or the untrained
         network, see `initial_method`.
     embeddings : float32[n, d]
-        Embeddings of the training images, memory-mapped if read from a folder.
+        Embeddings of the training images. They are memory-mapped if the run was read from a folder.
     log : list of dict
-        Metrics per epoch.
+        Metrics of each epoch.
     folder : Path, optional
-        Run folder, if the run has one.
+        Run folder; None if the run was not written to disk.
     skipped : sequence of str
         One line per file that was not used.
 
@@ -78,14 +78,15 @@ class Run:
     def initial_method(self) -> str:
         """Name of the initial network in tables: "autoencoder", "untrained" or "pretrained".
 
-        A network is "pretrained" if it starts from pretrained weights and there is no first phase.
-        A custom network is always an "autoencoder", since it may have been trained before.
+        The name is "pretrained" if the network starts with pretrained weights and there is no first
+        phase. For a custom network, it is always "autoencoder", because the network may have been
+        trained before.
         """
         train = self.config.train
         if train.optim.pretrain_epochs or not isinstance(train.network, NetworkConfig):
             return "autoencoder"
-        published = isinstance(train.network, Backbone) and train.network.published
-        return "pretrained" if published else "untrained"
+        pretrained = isinstance(train.network, Backbone) and train.network.pretrained
+        return "pretrained" if pretrained else "untrained"
 
     @property
     def reconstructs(self) -> bool:
@@ -98,7 +99,7 @@ def write_run(
 ) -> None:
     """Write a finished run to a folder.
 
-    The model is written last, so that any folder with a model is complete.
+    The model is written last, so a folder that contains a model is complete.
 
     Parameters
     ----------
@@ -107,7 +108,8 @@ def write_run(
     run : Run
         Run to write.
     embeddings : Path, optional
-        Path of an .npy file with the embeddings, which is moved to the folder.
+        Path of an .npy file with the embeddings. The file is moved to the run folder. Default:
+        `run.embeddings` is written.
 
     Examples
     --------
@@ -147,12 +149,14 @@ def read_run(folder: str | os.PathLike[str], network: Autoencoder | None = None)
     folder : str or path
         Run folder.
     network : Autoencoder, optional
-        Custom network, if the run was trained with one; weights are loaded into copies.
+        Required if the run was trained with a custom network: a network of the same architecture.
+        The weights are loaded into copies.
 
     Raises
     ------
     NearfarError
-        If the run is missing, unfinished or damaged, or if its format or network does not match.
+        If the run is missing, unfinished or damaged, has an unsupported format, or belongs to a
+        different network.
 
     Examples
     --------
@@ -171,7 +175,7 @@ def read_run(folder: str | os.PathLike[str], network: Autoencoder | None = None)
     config = _read_finished(folder)
     trained = read_network(folder, folder / MODEL, TRAINED, network)
     initial = read_network(folder, folder / MODEL, INITIAL, network)
-    with reading(folder, EMBEDDINGS):
+    with explain_damage(folder, EMBEDDINGS):
         embeddings = np.load(folder / EMBEDDINGS, mmap_mode="r", allow_pickle=False)
         shape, images = embeddings.shape, config.data.images
         if embeddings.ndim != 2 or embeddings.dtype != np.float32 or len(embeddings) != images:
@@ -182,14 +186,14 @@ def read_run(folder: str | os.PathLike[str], network: Autoencoder | None = None)
 
 
 def check_embeddings(embeddings: npt.NDArray[np.float32]) -> None:
-    """Check that embeddings, float32[n, d], are finite.
+    """Check that embeddings (float32[n, d]) contain neither NaN nor infinity.
 
     Only the first gigabyte is checked, to avoid reading all memory-mapped embeddings.
 
     Raises
     ------
     NearfarError
-        If a value is not finite; the message states the first invalid row.
+        If a value is NaN or infinite. The message states the first invalid row.
 
     Examples
     --------
@@ -207,7 +211,7 @@ def check_embeddings(embeddings: npt.NDArray[np.float32]) -> None:
 
 
 def read_trained_network(folder: str | os.PathLike[str]) -> Autoencoder:
-    """Return the trained network of a finished run, without reading its embeddings.
+    """Return the trained network of a finished run, without reading the embeddings of the run.
 
     Raises
     ------
@@ -233,7 +237,7 @@ def read_trained_network(folder: str | os.PathLike[str]) -> Autoencoder:
 
 
 def _read_finished(folder: Path) -> RunConfig:
-    """Return the configuration of a run, after checking that it is finished."""
+    """Return the configuration of a run; raise an error if the run is unfinished."""
     config = read_config(folder)
     if not is_finished(folder):
         hint = "continue it with --resume" if (folder / CHECKPOINT).is_file() else "train it again"

@@ -1,4 +1,4 @@
-"""Run folder during training."""
+"""Run folder to which training writes, and runs that are resumed or forked."""
 
 from __future__ import annotations
 
@@ -41,20 +41,18 @@ CHANGEABLE = {"pretrain_epochs", "epochs", "pretrain_lr", "lr", "head_lr_scale",
 class RunFolder:
     """Run folder to which training writes the log, checkpoints and the result.
 
-    Without a path, nothing is written, and the log is kept in memory.
-
     Parameters
     ----------
-    path : Path, optional
-        Path of the folder.
+    path : Path or None
+        Path of the folder. With None, nothing is written, and the log is kept in memory.
     config : RunConfig
         Images and settings.
     checkpoint : Checkpoint, optional
-        Checkpoint to resume from. Default: training starts from the beginning.
+        Checkpoint from which training resumes. Default: training starts from the beginning.
     log : list of dict, optional
         Metrics of the epochs before the checkpoint.
-    writes : bool
-        Whether this process writes the files. Exactly one process writes them.
+    is_writer : bool
+        Whether this process writes the files. Of several processes, exactly one must write.
 
     Attributes
     ----------
@@ -80,9 +78,9 @@ class RunFolder:
         *,
         checkpoint: Checkpoint | None = None,
         log: list[dict[str, Any]] | None = None,
-        writes: bool = True,
+        is_writer: bool = True,
     ) -> None:
-        self.path, self.config, self.writes = path, config, writes
+        self.path, self.config, self.is_writer = path, config, is_writer
         self.resumed = checkpoint is not None
         self.checkpoint = checkpoint or Checkpoint()
         self.log = log or []
@@ -96,19 +94,19 @@ class RunFolder:
         *,
         resume: bool = False,
         overwrite: bool = False,
-        writes: bool = True,
+        is_writer: bool = True,
         skipped: Sequence[str] = (),
     ) -> Iterator[Self]:
         """Context manager that opens the folder of a new or resumed run and holds its lock.
 
         Parameters
         ----------
-        path, config, writes
+        path, config, is_writer
             See `RunFolder`.
         resume : bool
             Whether to resume the run in the folder.
         overwrite : bool
-            Whether to replace the run in the folder.
+            Whether to replace an existing run in the folder.
         skipped : sequence of str
             One line per file that was not used.
 
@@ -118,11 +116,11 @@ class RunFolder:
             If the folder is in use, or the run cannot be resumed with this configuration.
         """
         if path is None:
-            yield cls(None, config, writes=writes)
+            yield cls(None, config, is_writer=is_writer)
             return
         path = Path(path)
-        if not writes:
-            yield cls(path, config, writes=False, **(_resumable(path, config) if resume else {}))
+        if not is_writer:
+            yield cls(path, config, is_writer=False, **(_resumable(path, config) if resume else {}))
             return
         if resume:
             read_config(path)
@@ -142,29 +140,32 @@ class RunFolder:
 
     @property
     def bank(self) -> Path | None:
-        """Folder of the embeddings on disk during training; None without a path."""
+        """Folder of the embeddings on disk during training; None if nothing is written."""
         return None if self.path is None else bank_folder(self.path)
 
     def append_log(self, line: dict[str, Any]) -> None:
         """Append the metrics of an epoch to the log."""
         self.log.append(line)
-        if self.path is not None and self.writes:
+        if self.path is not None and self.is_writer:
             append_log(self.path, line)
 
     def write_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint from which training can be resumed."""
-        if self.path is not None and self.writes:
+        if self.path is not None and self.is_writer:
             write_checkpoint(self.path, checkpoint)
 
     def write_snapshot(self, epochs: int, weights: Mapping[str, Tensor]) -> None:
         """Write the weights of the network after `epochs` epochs, counted over both phases."""
-        if self.path is not None and self.writes:
+        if self.path is not None and self.is_writer:
             _write_snapshot(self.path, epochs, weights)
 
     def finish(self, run: Run, embeddings: str | os.PathLike[str] | None = None) -> None:
-        """Write the result, and remove the files that are only needed to resume training."""
+        """Write the finished run, and remove the files that are only needed to resume training.
+
+        For `embeddings`, see `write_run`.
+        """
         embeddings = None if embeddings is None else Path(embeddings)
-        if self.path is not None and self.writes:
+        if self.path is not None and self.is_writer:
             write_run(self.path, run, embeddings)
             remove_checkpoint(self.path)
 
@@ -213,7 +214,7 @@ def check_resumable(folder: str | os.PathLike[str], config: RunConfig) -> None:
 
 
 def _recorded(config: TrainConfig) -> dict[str, Any]:
-    """Return options by name, with custom objects replaced by their names."""
+    """Return the training options by name, with custom functions and networks as names."""
     options = flatten(config)
     return {name: name_of(each) if callable(each) else each for name, each in options.items()}
 
@@ -223,15 +224,15 @@ def fork_run(
 ) -> None:
     """Create a run that starts its second phase from a snapshot of another run.
 
-    The other run must have the same pre-training and a snapshot at the end of it. Use
-    `nearfar.training.train` to resume the new run.
+    The other run must have the same settings for pre-training, and a snapshot of the network at the
+    end of pre-training. Use `nearfar.training.train` to resume the new run.
 
     Parameters
     ----------
     source : str or path
         Folder of the other run.
     epochs : int
-        Number of pre-training epochs.
+        Number of pre-training epochs of both runs.
     folder : str or path
         New run folder, which must be empty if it exists.
     config : TrainConfig
@@ -240,7 +241,7 @@ def fork_run(
     Raises
     ------
     NearfarError
-        If the other run has no such snapshot, or the folder is not empty.
+        If the other run has no snapshot after `epochs` epochs, or `folder` is not empty.
 
     Examples
     --------
@@ -269,7 +270,7 @@ def fork_run(
 
 
 def start_of_second_phase(network: Autoencoder) -> Checkpoint:
-    """Return a checkpoint at the start of the second phase of training."""
+    """Return a checkpoint at the start of the second phase of training, with the given network."""
     return Checkpoint("train", tensors=add_prefix("network.", network.state_dict()))
 
 
@@ -287,7 +288,11 @@ def _resumable(folder: Path, config: RunConfig) -> dict[str, Any]:
 def _check_epochs(
     folder: Path, checkpoint: Checkpoint, log: list[dict[str, Any]], config: TrainConfig
 ) -> None:
-    """Check that the configuration has at least as many epochs as the run has already started."""
+    """Raise an error if the configuration has fewer epochs than the run has already started.
+
+    Also raise an error if the run is in its second phase and the number of pre-training epochs
+    differs from the number in the log.
+    """
     started = checkpoint.cursor.epoch + (checkpoint.cursor.step > 0)
     second = checkpoint.phase == "train"
     if second:

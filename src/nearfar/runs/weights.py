@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from nearfar.errors import NearfarError
 from nearfar.files import atomic_path
-from nearfar.runs.layout import reading
+from nearfar.runs.layout import explain_damage
 
 
 def load_weights(
@@ -27,12 +27,12 @@ def load_weights(
     tensors : mapping of str to Tensor
         Weights by name.
     where : Path
-        Run folder, stated in the error message.
+        Run folder, for the error message.
 
     Raises
     ------
     NearfarError
-        If the weights belong to a different network or are not finite.
+        If the weights belong to a different network, or contain NaN or infinity.
 
     Examples
     --------
@@ -80,7 +80,7 @@ def add_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def to_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return copies of tensors on the CPU that do not share memory.
+    """Return copies of tensors on the CPU. No two copies share memory.
 
     Examples
     --------
@@ -96,7 +96,7 @@ def write_tensors(
     tensors: Mapping[str, Tensor],
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Write CPU tensors and text metadata to a safetensors file, atomically.
+    """Write tensors on the CPU and text metadata to a safetensors file, atomically.
 
     Examples
     --------
@@ -130,5 +130,5 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
     ({'a': tensor([1., 1.])}, '3')
     """
     path = Path(path)
-    with reading(path.parent, path.name), safe_open(path, framework="pt") as file:
+    with explain_damage(path.parent, path.name), safe_open(path, framework="pt") as file:
         return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118

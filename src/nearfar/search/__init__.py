@@ -1,4 +1,4 @@
-"""Encoding of images, search for nearest and farthest images, and embedding indexes."""
+"""Encoding of images, search for the nearest and farthest images, and embedding indexes."""
 
 from typing import TYPE_CHECKING
 

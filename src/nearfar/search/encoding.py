@@ -30,21 +30,25 @@ def encode(
     device: str | torch.device = "auto",
     track: Track = silent,
 ) -> Floats:
-    """Encode images, and return their embeddings, float32[n, d].
+    """Return the embeddings of images, float32[n, d].
 
     Parameters
     ----------
     encoder : Encoder, Run, str or path
-        See `nearfar.encoders.open_encoder`; its network is moved to `device`.
+        See `nearfar.encoders.open_encoder`. The network of the encoder is moved to `device`.
     images : Images or array
-        Images to encode. For a run, they must have its image shape; arrays are resized to it.
+        Images to encode. For a run, `Images` must have the image shape of the run; arrays are
+        resized to this shape.
     device : str or torch.device
-        Device of the network.
+        Device on which to encode.
+    track : Track
+        Progress display, see `nearfar.progress.Track`.
 
     Raises
     ------
     NearfarError
-        If the image shape does not match the run, or the embeddings do not fit in memory.
+        If the image shape differs from the image shape of the run, or the embeddings do not fit in
+        memory.
 
     Examples
     --------
@@ -66,28 +70,30 @@ def encode_to(
     encoder: Encoder | Run | str | os.PathLike[str],
     images: Images | npt.ArrayLike,
     *,
-    share: tuple[int, int] = (0, 1),
+    rank: int = 0,
+    world_size: int = 1,
     overwrite: bool = False,
     device: str | torch.device = "auto",
     track: Track = silent,
 ) -> bool:
     """Write the embeddings of images to a file.
 
-    A path that ends in .parquet becomes a folder of parts, which Parquet readers treat as one
-    table; see `nearfar.embeddings.write_embeddings` for the columns. The parts are independent of
-    the number of processes. Existing parts are kept, so that an interrupted call can be repeated to
+    If the path ends in .parquet, it becomes a folder of parts, which Parquet readers treat as one
+    table. For the columns, see `nearfar.embeddings.write_embeddings`. The parts are the same for
+    any number of processes. Existing parts are kept, so an interrupted call can be repeated to
     continue.
 
     Parameters
     ----------
     path : str or path
         Output path, ending in .parquet or .npz.
-    encoder, images, device
+    encoder, images, device, track
         See `encode`.
-    share : (int, int)
-        Index of this process, and number of processes. Each process writes a share of the parts.
+    rank, world_size : int
+        Index of this process (from 0), and number of processes. Each process writes some of the
+        parts.
     overwrite : bool
-        Whether to replace an existing file or rewrite existing parts.
+        Whether to replace an existing file or existing parts.
 
     Returns
     -------
@@ -113,22 +119,22 @@ def encode_to(
     ...     done, sorted(part.name for part in path.iterdir()), table.embeddings.shape
     (True, ['part-00000-of-00002.parquet', 'part-00001-of-00002.parquet'], (300, 512))
     """
-    path, (process, processes) = Path(path), share
+    path = Path(path)
     check_embeddings_path(path)
     encoder = open_encoder(encoder)
     if not isinstance(images, Images):
         images = encoder.open_array(images)
     if path.suffix == ".npz":
-        if processes > 1:
-            raise NearfarError(f"{str(path)!r} by {processes} processes: expected a .parquet file")
+        if world_size > 1:
+            raise NearfarError(f"{str(path)!r} by {world_size} processes: expected a .parquet file")
         claim_output(path, overwrite=overwrite)
         write_embeddings(path, encoder.embed(images, device=device, track=track), images)
         return True
     parts = EmbeddingParts(path, len(images))
-    _claim_parts(parts, overwrite=overwrite, alone=processes == 1)
+    _claim_parts(parts, overwrite=overwrite, alone=world_size == 1)
     read = {name: list(value) for name in READING if (value := images.origin.get(name))}
     settings, names, bounds = {**encoder.settings(), **read}, images.names(), parts.bounds()
-    mine = range(len(bounds) * process // processes, len(bounds) * (process + 1) // processes)
+    mine = range(len(bounds) * rank // world_size, len(bounds) * (rank + 1) // world_size)
     # Check everything before hours of encoding.
     missing = []
     for part in mine:
@@ -144,7 +150,7 @@ def encode_to(
 
 
 def _claim_parts(parts: EmbeddingParts, *, overwrite: bool, alone: bool) -> None:
-    """Check that the parts may be written, and create the folder."""
+    """Check that the parts may be written, create the folder, and remove parts of other sizes."""
     path = parts.folder
     if not overwrite and parts.others():
         raise NearfarError(

@@ -24,9 +24,9 @@ class IndexHits(NamedTuple):
     Attributes
     ----------
     near, far : int64[q, count]
-        Rows in the index, with `near` sorted nearest first and `far` farthest first.
+        Row numbers of the nearest rows, nearest first, and of the farthest rows, farthest first.
     near_similarity, far_similarity : float32[q, count]
-        Similarities of these rows to the query.
+        Similarities of the rows in `near` and in `far` to the query.
 
     Examples
     --------
@@ -43,7 +43,9 @@ class IndexHits(NamedTuple):
 
 
 def search_file(file: EmbeddingFile, points: Floats, rows: Rows, count: int) -> IndexHits:
-    """Find the nearest and farthest rows of a file by cosine similarity in a single pass.
+    """Return the nearest and farthest rows in a file, by cosine similarity.
+
+    The file is read once.
 
     Parameters
     ----------
@@ -52,34 +54,39 @@ def search_file(file: EmbeddingFile, points: Floats, rows: Rows, count: int) -> 
     points : float32[q, d]
         Embeddings of a few queries.
     rows : int64[q]
-        Row of each query in the file, excluded from its results; −1 for a query outside the file.
+        Row number of each query in the file, or −1 for a query outside the file. The row is
+        excluded from the result of the query.
     count : int
-        Number of nearest and of farthest rows.
+        Number of nearest rows and of farthest rows per query.
 
     Raises
     ------
     NearfarError
-        If embeddings contain NaN or infinity.
+        If the embeddings in the file contain NaN or infinity.
     """
     queries = np.ascontiguousarray(_unit(points).T)
     near, far = _Best(len(points), count), _Best(len(points), count)
     with threadpool_limits(1, "blas"):  # each product is too small to share
-        for start, block in file.blocks():
-            similarities = (block @ queries).T / _norms(block, file.name)
+        for start, batch in file.batches():
+            similarities = (batch @ queries).T / _norms(batch, file.name)
             near.add(similarities, start, rows - start)
             far.add(-similarities, start, rows - start)
     return IndexHits(near.rows, far.rows, near.values, -far.values)
 
 
 class _Best:
-    """For each query, the rows with the largest values so far, in descending order."""
+    """Rows with the largest values so far, for each query, in descending order of the value."""
 
     def __init__(self, queries: int, count: int) -> None:
         self.values = np.full((queries, count), -np.inf, np.float32)
         self.rows = np.full((queries, count), -1, np.int64)
 
     def add(self, values: Floats, start: int, own: Rows) -> None:
-        """Add values, float32[q, m], of consecutive rows, ignoring each query's own row."""
+        """Add the values of m consecutive rows (float32[q, m]), the first with number `start`.
+
+        `own` is the position of each query among these rows. At this position, the value is
+        ignored.
+        """
         for query in np.flatnonzero(values.max(1) > self.values[:, -1]):
             some = values[query].copy()
             if 0 <= own[query] < len(some):
@@ -95,8 +102,8 @@ def _unit(points: Floats) -> Floats:
     return points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), _ZERO_NORM)
 
 
-def _norms(block: Floats, name: str) -> Floats:
-    norms = np.sqrt(np.einsum("ij,ij->i", block, block))
+def _norms(batch: Floats, name: str) -> Floats:
+    norms = np.sqrt(np.einsum("ij,ij->i", batch, batch))
     if not np.isfinite(norms).all():
         raise NearfarError(f"{name!r} holds NaN or infinity: encode again")
     return np.maximum(norms, _ZERO_NORM)

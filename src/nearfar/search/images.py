@@ -1,4 +1,4 @@
-"""Search for the nearest and farthest images of queries."""
+"""Search for the images that are nearest to and farthest from query images."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ class Queries(NamedTuple):
     names : list of str
         Name of each query.
     rows : int64[q]
-        Row of each query among the searched images; −1 for other query images.
+        Row number of each query in the searched images; −1 for other query images.
     pixels : float[q, c, h, w]
-        Images, with values in [0, 1].
+        Query images, with values in [0, 1].
 
     Examples
     --------
@@ -66,10 +66,10 @@ class SearchResult:
     images : Images
         Searched images.
     near, far : int64[q, count]
-        Rows of the nearest images, nearest first, and of the farthest images, farthest first. A
-        query is excluded from its own results.
+        Row numbers of the nearest images, nearest first, and of the farthest images, farthest
+        first. The query itself is excluded.
     near_similarity, far_similarity : float32[q, count]
-        Similarities of these images to the query.
+        Similarities of the images in `near` and in `far` to the query.
 
     Examples
     --------
@@ -91,12 +91,15 @@ class SearchResult:
     far_similarity: Floats
 
     def pixels(self, rows: Rows) -> Floats:
-        """Return the images, float32[q, count, c, h, w], at rows, int64[q, count]."""
+        """Return the images in the given rows of the searched images.
+
+        For rows int64[q, count], the result is float32[q, count, c, h, w].
+        """
         pixels = to_unit(self.images.batch(rows.flatten().tolist()))
         return pixels.unflatten(0, rows.shape).numpy()
 
     def names(self) -> list[list[str]]:
-        """Return the names of each query, its nearest images and its farthest images."""
+        """Return one list per query: the names of the query, nearest images and farthest images."""
         names = self.images.names()
         return [
             [query if own < 0 else names[own], *(names[row] for row in found)]
@@ -109,7 +112,7 @@ class SearchResult:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return names, rows and similarities as JSON types."""
+        """Return the names, row numbers and similarities of all results, as JSON types."""
         names = self.images.names()
         sides = {
             "near": (self.near.tolist(), self.near_similarity.tolist()),
@@ -140,17 +143,19 @@ def find_neighbors(
     device: str | torch.device = "auto",
     track: Track = silent,
 ) -> SearchResult:
-    """Find the nearest and farthest images of queries by the similarity of an encoder.
+    """Return the images that are nearest to and farthest from query images.
+
+    The images are compared by the embeddings and the similarity of an encoder.
 
     Parameters
     ----------
-    encoder, images, device
+    encoder, images, device, track
         See `encode`.
     queries : Queries or sequence of str, path or int
         See `open_queries`.
     count : int
-        Number of nearest and farthest images per query, at most n, or n − 1 if a query is one of
-        the n images.
+        Number of nearest images and of farthest images per query. At most n, or n − 1 if a query is
+        one of the n images.
 
     Raises
     ------
@@ -194,15 +199,21 @@ def search_embeddings(
     count: int,
     similarity: SimilarityName | Callable[..., Similarity] = "cosine",
 ) -> SearchResult:
-    """Find the nearest and farthest images of queries, given their embeddings.
+    """Return the images that are nearest to and farthest from query images, given all embeddings.
 
     Parameters
     ----------
-    query_embeddings, embeddings : float[q, d], float[n, d]
-        Embeddings of the queries and of the images.
+    queries : Queries
+        Query images, see `open_queries`.
+    query_embeddings : float[q, d]
+        Embeddings of the queries.
+    images : Images
+        Images to search.
+    embeddings : float[n, d]
+        Embeddings of `images`.
     count : int
-        Number of nearest and farthest images per query, at most n, or n − 1 if a query is one of
-        the n images.
+        Number of nearest images and of farthest images per query. At most n, or n − 1 if a query is
+        one of the n images.
     similarity : {"cosine", "centered-cosine", "gaussian"}
         See `nearfar.neighbors.fit_similarity`.
 
@@ -237,20 +248,21 @@ def open_queries(
     open_source: Callable[[str], Images] | None = None,
     track: Track = silent,
 ) -> Queries:
-    """Open query images, given as rows, names, files, folders or arrays.
+    """Open query images, given as row numbers, names, files, folders or arrays.
 
-    A name or a path of some of the searched images, even via links, selects these images. They are
-    excluded from their own neighbors.
+    The name or the path of a searched image selects this image, even if the path contains links. A
+    folder selects all searched images in it. A selected image is excluded from its own result.
 
     Parameters
     ----------
     queries : sequence of int, str or path
-        Rows or names of the images, image files, folders, array files, or anything that
-        `open_source` opens.
+        Row numbers or names of searched images, image files, folders, array files, or any other
+        source that `open_source` opens.
     images : Images
         Images to search.
     open_source : callable, optional
-        Function that opens other images with the same shape. Default: `nearfar.data.open_images`.
+        Function that takes the text of a query and returns `Images` of the same shape. It is called
+        for queries that are not among the searched images. Default: `nearfar.data.open_images`.
 
     Raises
     ------
@@ -302,7 +314,7 @@ def _row(row: int, images: Images) -> Tensor:
 def _among(
     path: Path, images: Images, files: Callable[[Callable[[Path], Path]], dict[int, Path]] | None
 ) -> list[tuple[str, int, Tensor]]:
-    """Return the names, rows and pixels of the images at or below a path."""
+    """Return the name, row number and pixels of each searched image at or below a path."""
     if files is None:
         return []
     rows: list[int] = []
@@ -316,18 +328,18 @@ def _among(
 
 
 def _named(name: str, images: Images) -> list[tuple[str, int, Tensor]]:
-    """Return the names, rows and pixels of the images with this name."""
+    """Return the name, row number and pixels of each searched image with this name."""
     rows = [row for row, own in enumerate(images.names()) if own == name]
     return [(name, row, images[row]) for row in rows[: MAX_QUERIES + 1]]
 
 
 def _files(images: StoredImages, form: Callable[[Path], Path]) -> dict[int, Path]:
-    """Return the path of each image that has its own file, converted by `form`."""
+    """Return the path of each image that is a file, by row number; `form` converts each path."""
     files = {row: path for row, item in enumerate(images.items) if (path := item.path)}
     return {row: form(path) for row, path in files.items()}
 
 
 def _elsewhere(images: Images) -> list[tuple[str, int, Tensor]]:
-    """Return the names, rows and pixels of images outside the searched images."""
+    """Return the name, row number (−1) and pixels of each query outside the searched images."""
     first = range(min(len(images), MAX_QUERIES + 1))
     return [(f"{images.name}: {images.names()[row]}", -1, images[row]) for row in first]

@@ -1,4 +1,4 @@
-"""Embedding indexes, in memory or as files for other libraries."""
+"""Indexes of embeddings, in memory or as files for other libraries."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _QUERIES = 1024
 
 
 class Index:
-    """Index of named embeddings with exact search.
+    """Searchable collection of named embeddings. The search is exact.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class Index:
     Attributes
     ----------
     embeddings : float32[n, d]
-        Embeddings.
+        Embeddings in the index.
     names : list of str
         Name of each embedding.
 
@@ -65,13 +65,15 @@ class Index:
         return len(self.names)
 
     def add(self, embeddings: npt.ArrayLike, names: Sequence[str] | None = None) -> Self:
-        """Add embeddings, float[m, d], and their names. Default: the row numbers as names.
+        """Add embeddings (float[m, d]) with m names, and return the index.
+
+        Default names are the row numbers.
 
         Raises
         ------
         NearfarError
-            If the embeddings have a different length, the number of names differs, or a name is not
-            unique.
+            If the embeddings have a different dimension than those in the index, the number of
+            names is not m, or a name is not unique.
         """
         added = np.asarray(embeddings, np.float32)
         if added.ndim != 2 or (len(self) and added.shape[1] != self.embeddings.shape[1]):
@@ -89,15 +91,15 @@ class Index:
         return self
 
     def search(self, queries: Sequence[str] | npt.ArrayLike, count: int = 10) -> IndexHits:
-        """Find the nearest and farthest embeddings of queries.
+        """Return the rows that are nearest to and farthest from each query.
 
         Parameters
         ----------
         queries : float[q, d] or sequence of str
-            Embeddings, or names in the index. Named embeddings are excluded from their own
-            neighbors.
+            Embeddings, or names in the index. A query that is given by name is excluded from its
+            own result.
         count : int
-            Number of nearest and farthest rows per query.
+            Number of nearest rows and of farthest rows per query.
 
         Raises
         ------
@@ -123,7 +125,7 @@ class Index:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Index:
-        """Read an index, or embeddings written by ``nearfar encode``.
+        """Return the index in a file written by `save` or by ``nearfar encode``.
 
         Raises
         ------
@@ -148,14 +150,23 @@ def _numbers(start: int, count: int) -> list[str]:
 
 
 def search_bank(
-    points: Tensor, rows: Tensor, bank: Tensor, measure: Similarity, count: int
+    queries: Tensor, query_rows: Tensor, bank: Tensor, similarity: Similarity, count: int
 ) -> IndexHits:
-    """Find the nearest and farthest rows of a bank, float[n, d], for queries, float[q, d].
+    """Return the rows of a bank that are nearest to and farthest from each query.
 
     Parameters
     ----------
-    rows : int64[q]
-        Row of each query in the bank, excluded from its results; −1 for a query outside the bank.
+    queries : float[q, d]
+        Embeddings of the queries.
+    query_rows : int64[q]
+        Row number of each query in the bank, or −1 for a query outside the bank. The row is
+        excluded from the result of the query.
+    bank : float[n, d]
+        Embeddings to search.
+    similarity : Similarity
+        Similarity, fitted to the bank.
+    count : int
+        Number of nearest rows and of farthest rows per query.
 
     Examples
     --------
@@ -163,13 +174,15 @@ def search_bank(
     >>> search_bank(bank, torch.arange(3), bank, fit_similarity("cosine", bank), 1).near[0]
     array([1])
     """
-    finder = ExactFinder(count, includes_queries=bool((rows >= 0).any())).fit(bank, measure)
-    near, far = finder.search(points, rows)
+    finder = ExactFinder(count, includes_queries=bool((query_rows >= 0).any())).fit(
+        bank, similarity
+    )
+    near, far = finder.search(queries, query_rows)
     similarities = [
         torch.cat(
             [
-                measure(some.unsqueeze(1), bank[these])
-                for some, these in zip(points.split(_QUERIES), each.split(_QUERIES), strict=True)
+                similarity(some.unsqueeze(1), bank[these])
+                for some, these in zip(queries.split(_QUERIES), each.split(_QUERIES), strict=True)
             ]
         ).numpy()
         for each in (near, far)
@@ -178,10 +191,10 @@ def search_bank(
 
 
 def write_index(path: str | os.PathLike[str], index: Index, *, factory: str = "Flat") -> None:
-    """Write an index as a faiss or usearch file, with the rows of the index as keys.
+    """Write an index as a file for faiss or usearch. The keys are the row numbers of the index.
 
-    Cosine similarity is converted to the inner product of unit vectors (for faiss, queries must be
-    normalized), Gaussian similarity to Euclidean distance.
+    Gaussian similarity is converted to Euclidean distance. Cosine similarity is converted to the
+    inner product of unit vectors; queries to faiss must therefore be scaled to unit length.
 
     Parameters
     ----------
@@ -196,7 +209,7 @@ def write_index(path: str | os.PathLike[str], index: Index, *, factory: str = "F
     ------
     NearfarError
         If the path has another extension, the library is not installed, or the similarity is
-        centered, which neither library supports.
+        "centered-cosine", which neither library supports.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Search in stored embeddings for any number of queries, with results as a table."""
+"""Search in stored embeddings for any number of queries, with the results as a table."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ _FEW = 32
 
 @dataclass(frozen=True)
 class StoredSearch:
-    """Nearest and farthest stored embeddings of queries.
+    """Stored images that are nearest to and farthest from each query.
 
     Attributes
     ----------
     queries : list of str
         Name of each query.
     near, far : list of list of str
-        Names of the nearest images of each query, nearest first, and of the farthest images,
+        For each query, the names of the nearest images, nearest first, and of the farthest images,
         farthest first.
     hits : IndexHits
-        Rows and similarities of these images.
+        Row numbers and similarities of the nearest and farthest images.
 
     Examples
     --------
@@ -58,7 +58,11 @@ class StoredSearch:
     hits: IndexHits
 
     def to_table(self) -> pyarrow.Table:
-        """Return a row per result, with query, side, rank (from 1), file, row and similarity."""
+        """Return the results as a table with one row per found image.
+
+        The columns are `query`, `side` ("near" or "far"), `rank` (from 1), `file`, `row` and
+        `similarity`.
+        """
         count = self.hits.near.shape[1]
         sides = {
             "near": (self.near, self.hits.near, self.hits.near_similarity),
@@ -79,7 +83,7 @@ class StoredSearch:
         )
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Write the results of `to_table` to a .parquet file."""
+        """Write the table that `to_table` returns to a .parquet file."""
         with atomic_path(Path(path)) as temporary:
             parquet.write_table(self.to_table(), temporary)
 
@@ -93,27 +97,32 @@ def search_stored(
     device: str | torch.device = "auto",
     track: Track = silent,
 ) -> StoredSearch:
-    """Find the nearest and farthest stored embeddings of queries.
+    """Return the stored images that are nearest to and farthest from each query.
 
     Parameters
     ----------
     embeddings : str or path
         A .parquet file or folder written by `encode_to`.
     queries : sequence of str or path
-        Each item is a name in the file, a row number, a .parquet file with query embeddings, or
-        images to open and encode with the encoder of the file. An image that is in the file, by
-        name and content, is excluded from its own results.
+        Each query is a name in the file of embeddings, a row number, a .parquet file with query
+        embeddings, or a source of images. Images are encoded with the encoder recorded in the file
+        of embeddings. A query image that is also in the file, with the same name and content, is
+        excluded from its own result.
     count : int
-        Number of nearest and farthest images per query.
+        Number of nearest images and of farthest images per query.
     open_source : callable, optional
-        Function that opens images for an encoder. Default: `nearfar.data.open_images`.
+        Function that takes the encoder and the text of a query and returns `Images`. Default:
+        `nearfar.data.open_images`, with the image size of the encoder.
     device : str or torch.device
-        Device of the encoder, if images are encoded.
+        Device on which query images are encoded.
+    track : Track
+        Progress display, see `nearfar.progress.Track`.
 
     Raises
     ------
     NearfarError
-        If a query cannot be opened, or embeddings have a different length or are too few.
+        If a query cannot be opened, query embeddings have a different dimension, or there are too
+        few stored embeddings.
 
     Examples
     --------
@@ -171,16 +180,19 @@ def search_stored(
 
 
 def _is_source(query: str) -> bool:
-    """Return whether a query is a path, a pattern of shards, or a named data set."""
+    """Return whether a query is an existing path, a pattern of shards, or a named data set."""
     if exists(Path(query)) or "{" in query:
         return True
-    from nearfar.data import NAMED
+    from nearfar.data import DATASETS
 
-    return query in NAMED
+    return query in DATASETS
 
 
 def _row(query: str, found: int, file: EmbeddingFile) -> int | None:
-    """Return the row of a query that is a name, path or row number in the file, else None."""
+    """Return the row number of a query that is a name, path or row number in the file.
+
+    `found` is the row with the name `query`, or −1. Return None for any other query.
+    """
     if found < 0 and Path(query).is_file():
         found = file.find_files([Path(query)])[0]
     if found >= 0:
@@ -199,7 +211,7 @@ def _reopen(file: EmbeddingFile) -> Encoder:
 
 
 def _own_rows(images: Images, file: EmbeddingFile) -> Rows:
-    """Return the row of each image in the file; −1 for images that are not in the file."""
+    """Return the row number of each image in the file; −1 for images that are not in the file."""
     from nearfar.data import StoredImages
 
     rows = np.full(len(images), -1)

@@ -1,4 +1,4 @@
-"""Training: a resumable loop for all objectives, on any device, in one or more processes."""
+"""Training: a resumable loop for all objectives, on any device, with one or several processes."""
 
 from nearfar.training.callbacks import Callback, EpochFunction, Snapshots, TensorBoard
 from nearfar.training.defaults import Defaults, choose_defaults, open_with_defaults

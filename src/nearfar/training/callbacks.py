@@ -1,4 +1,4 @@
-"""Callbacks, called after each epoch of training."""
+"""Callbacks, which are called after each epoch of training."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Callback:
-    """Base class of callbacks, which are called only in the first process.
+    """Base class of callbacks. With several processes, only the first one calls them.
 
     Examples
     --------
@@ -24,11 +24,14 @@ class Callback:
     """
 
     def measure(self, trainer: Trainer) -> Mapping[str, float]:
-        """Return additional metrics for an epoch, by name."""
+        """Return additional metrics of the epoch that has just ended, by name."""
         return {}
 
     def on_epoch_end(self, trainer: Trainer, metrics: dict[str, Any]) -> None:
-        """Handle the end of an epoch; `metrics` contains "phase", "epoch" (from 1) and values."""
+        """Handle the end of an epoch.
+
+        `metrics` contains "phase", "epoch" (from 1), and the values of all metrics by name.
+        """
 
 
 class EpochFunction(Callback):
@@ -37,7 +40,7 @@ class EpochFunction(Callback):
     Parameters
     ----------
     function : callable
-        Function of the metrics, see `Callback.on_epoch_end`.
+        Function that takes the metrics of the epoch, see `Callback.on_epoch_end`.
 
     Examples
     --------
@@ -61,7 +64,7 @@ class Snapshots(Callback):
     Parameters
     ----------
     epochs : collection of int
-        Epoch numbers, counted from 1 over both phases.
+        Numbers of epochs after which a snapshot is written, counted over both phases.
 
     Examples
     --------

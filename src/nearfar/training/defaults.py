@@ -17,7 +17,7 @@ from nearfar.config import (
     implied_recipe,
 )
 from nearfar.data import ImageKind, Images, Size, kind_of, open_images
-from nearfar.models import has_packaged_weights, published_size
+from nearfar.models import has_packaged_weights, pretrained_size
 
 _ENCODER_TITLE = "a pretrained EfficientNet-lite0"
 #: Image side for the default encoder, in pixels: larger images are too slow for most CPUs.
@@ -47,13 +47,14 @@ class Defaults:
     recipe : str
         Name of the recipe.
     config : TrainConfig
-        Configuration from the recipe, the options chosen for the images, and the user's options.
+        Training settings. Options given by the user override options chosen for the images, which
+        override the options of the recipe.
     size : int, optional
-        Image size that the encoder needs, in pixels; None for any size.
+        Image side that the encoder needs, in pixels; None if it accepts any size.
     description : str
-        One-line description of the images and of the training chosen for them.
-    caution : str
-        Warning that the result will be poor, or "".
+        One-line description of the images and of the training.
+    warning : str
+        Warning that the result will be poor; empty if it will not.
 
     Examples
     --------
@@ -66,27 +67,28 @@ class Defaults:
     config: TrainConfig
     size: int | None
     description: str
-    caution: str
+    warning: str
 
 
 def open_with_defaults(
     source: str,
-    given: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
     recipe: RecipeName | None = None,
     *,
     size: Size | None = None,
-    **reading: Any,
+    **open_options: Any,
 ) -> tuple[Images, Defaults]:
     """Open training images at a suitable size for the encoder, and choose default settings.
 
-    Without `size`, images for the default encoder have 128×128 pixels. Images for a backbone named
-    in `given` have the size of its pretrained weights.
+    If `size` is not given, images for the default encoder are resized to 128×128 pixels. If
+    `options` names a backbone with pretrained weights, images are resized to the size for which
+    these weights were trained.
 
     Parameters
     ----------
-    source, size, **reading
+    source, size, **open_options
         See `nearfar.data.open_images`.
-    given, recipe
+    options, recipe
         See `choose_defaults`.
 
     Returns
@@ -109,34 +111,35 @@ def open_with_defaults(
     >>> images.shape, defaults.config.optim.epochs
     ((1, 64, 64), 3)
     """
-    given = given or {}
-    first = configure(given, recipe=recipe or implied_recipe(given) or "nearfar")
-    known = size or _side(first, given)
-    images = open_images(source, size=known, **reading)
-    chosen = choose_defaults(images, given, recipe)
+    options = options or {}
+    first = configure(options, recipe=recipe or implied_recipe(options) or "nearfar")
+    known = size or _side(first, options)
+    images = open_images(source, size=known, **open_options)
+    chosen = choose_defaults(images, options, recipe)
     if known is None and chosen.size is not None:
-        images = open_images(source, size=chosen.size, **reading)
+        images = open_images(source, size=chosen.size, **open_options)
     return images, chosen
 
 
 def choose_defaults(
-    images: Images, given: Mapping[str, Any], recipe: RecipeName | None = None
+    images: Images, options: Mapping[str, Any], recipe: RecipeName | None = None
 ) -> Defaults:
-    """Choose a recipe, unless one is given, and options that suit the images.
+    """Return default settings: a recipe, unless one is given, and options that suit the images.
 
-    Options of the "paper" recipe, such as ``loss_weights``, select this recipe, which is also used
-    for images of kind "features". For photographs, training starts from a pretrained encoder if one
-    is installed. For all other images, it starts from scratch. Batch size, epochs and clusters
-    depend on the number of images.
+    If `options` contains an option of the recipe "paper", such as ``loss_weights``, this recipe is
+    chosen. It is also chosen for images of kind "features". For photographs, training starts from a
+    pretrained encoder if one is installed. For all other images, it starts from scratch. Batch
+    size, number of epochs and number of clusters depend on the number of images.
 
     Parameters
     ----------
     images : Images
         Training images.
-    given : mapping
-        Options given by the user, by name, see `nearfar.configure`.
+    options : mapping
+        Options set by the user, by name, see `nearfar.configure`.
     recipe : {"paper", "nearfar", "continue"}, optional
-        Recipe. The options of "paper" do not depend on the images. Default: chosen as above.
+        Name of the recipe. The options of "paper" do not depend on the images. Default: chosen as
+        described above.
 
     Examples
     --------
@@ -150,38 +153,38 @@ def choose_defaults(
     >>> chosen.config.objective.clusters
     25
     """
-    kind, n, given = kind_of(images), len(images), flatten(given)
-    named = recipe or implied_recipe(given)
+    kind, n, options = kind_of(images), len(images), flatten(options)
+    named = recipe or implied_recipe(options)
     photographs = kind in ("photographs", "gray photographs")
     usable = photographs and min(images.shape[1:]) >= _MIN_ENCODER_SIDE
     if named is None and kind == "features":  # they cannot be augmented
         named = "paper"
     elif named is None:
         named = "continue" if usable and has_packaged_weights(DEFAULT_ENCODER) else "nearfar"
-    options = {} if named == "paper" else _length(n, named, given)
-    config = configure(given, options, recipe=named)
+    suggested = {} if named == "paper" else _length(n, named, options)
+    config = configure(options, suggested, recipe=named)
     return Defaults(
         named,
         config,
-        _side(config, given),
+        _side(config, options),
         _describe(kind, n, named, config),
-        _caution(n, usable, named, given),
+        _warning(n, usable, named, options),
     )
 
 
-def _side(config: TrainConfig, given: Mapping[str, Any]) -> int | None:
-    """Return the image size that the encoder needs; None for any size."""
+def _side(config: TrainConfig, options: Mapping[str, Any]) -> int | None:
+    """Return the image side that the encoder needs, in pixels; None if it accepts any size."""
     if not isinstance(config.network, Backbone):
         return None
-    named = flatten(given).get("backbone") is not None
-    return published_size(config.network) if named else _ENCODER_SIDE
+    named = flatten(options).get("backbone") is not None
+    return pretrained_size(config.network) if named else _ENCODER_SIDE
 
 
-def _length(n: int, recipe: RecipeName, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the batch size and the numbers of epochs and clusters for n images."""
+def _length(n: int, recipe: RecipeName, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options for n images: batch size, number of epochs and number of clusters."""
     largest, total, (fewest, most) = _LENGTHS[recipe]
     fitting = 2 ** int(math.log2(max(n / _STEPS, 1)))
-    batch = given.get("batch_size") or min(max(fitting, _MIN_BATCH), largest)
+    batch = options.get("batch_size") or min(max(fitting, _MIN_BATCH), largest)
     epochs = min(max(round(total / n), fewest), most)
     return {
         "batch_size": batch,
@@ -207,8 +210,8 @@ def _describe(kind: ImageKind, n: int, recipe: RecipeName, config: TrainConfig) 
     )
 
 
-def _caution(n: int, usable: bool, recipe: RecipeName, given: Mapping[str, Any]) -> str:
-    """Return a warning that the result will be poor, or ""."""
+def _warning(n: int, usable: bool, recipe: RecipeName, options: Mapping[str, Any]) -> str:
+    """Return a warning that the result will be poor; empty if it will not."""
     if recipe == "nearfar" and usable and not has_packaged_weights(DEFAULT_ENCODER):
         return (
             "trained from scratch, embeddings of photographs are far weaker than those of a "

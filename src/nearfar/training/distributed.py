@@ -1,4 +1,7 @@
-"""Collective operations over the training processes, without effect for a single process."""
+"""Operations that combine the results of all training processes.
+
+With a single process, no data is exchanged.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,10 @@ _PRECISION: dict[str, Literal["32-true", "bf16-mixed"]] = {"32": "32-true", "bf1
 
 
 def launch(config: TrainConfig) -> Fabric:
-    """Return a Fabric of the processes started by torchrun or ``fabric run``, or of one process."""
+    """Return a launched Fabric: the device, the precision and the processes of a training run.
+
+    The processes are those started by torchrun or ``fabric run``, otherwise this process alone.
+    """
     fabric = _launched(config)
     if fabric.world_size > 1:
         atexit.register(_leave)
@@ -74,14 +80,14 @@ def _launched(config: TrainConfig) -> Fabric:
 
 
 def _leave() -> None:
-    """Destroy the process group, since running gloo threads may abort an exiting process."""
+    """Destroy the process group. Otherwise, gloo threads may abort a process when it exits."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
 @contextmanager
 def explain_lost_processes(fabric: Fabric) -> Iterator[None]:
-    """Context manager that raises a one-line error if another process is lost."""
+    """Context manager that raises a one-line error if contact with another process is lost."""
     try:
         yield
     except RuntimeError as error:
@@ -95,8 +101,8 @@ def explain_lost_processes(fabric: Fabric) -> Iterator[None]:
         ) from error
 
 
-def share(fabric: Fabric, n: int) -> range:
-    """Return the range of row numbers, out of 0 to n − 1, that this process handles."""
+def rank_rows(fabric: Fabric, n: int) -> range:
+    """Return the part of ``range(n)`` that this process handles."""
     rank, size = fabric.global_rank, fabric.world_size
     return range(n * rank // size, n * (rank + 1) // size)
 
@@ -124,14 +130,14 @@ def fill_bank(
     fabric: Fabric,
     track: Track = silent,
 ) -> None:
-    """Fill a bank with the embeddings of all images; each process computes a share of them.
+    """Fill a bank with the embeddings of all images. Each process computes a share of the rows.
 
     Parameters
     ----------
     bank : Bank
-        Bank of zeros, float[n, d]. A bank on disk is shared by all processes.
+        Bank of zeros (float[n, d]). A bank on disk is shared by all processes.
     function : callable
-        Function that maps images, float[b, c, h, w], to embeddings, float[b, d].
+        Function that takes images (float[b, c, h, w]) and returns embeddings (float[b, d]).
     images : Images
         Images to encode.
     fabric : Fabric
@@ -139,7 +145,7 @@ def fill_bank(
     track : Track
         Progress display, see `nearfar.progress.Track`.
     """
-    rows = share(fabric, len(images))
+    rows = rank_rows(fabric, len(images))
     for indices, embeddings in apply(
         function, images, device=fabric.device, rows=rows, track=track
     ):
@@ -152,16 +158,16 @@ def fill_bank(
 def search_all(
     finder: Finder, queries: Bank, count: int, draw: int, fabric: Fabric, track: Track = silent
 ) -> Neighbors:
-    """Return the near and far rows of all images; each process searches for a share of them.
+    """Return the near and far rows of all images. Each process searches for a share of the images.
 
     Parameters
     ----------
     finder : Finder
         Finder that was fitted to a bank.
     queries : Bank
-        Queries, one per row of the finder's bank, float[n, d].
+        Query embeddings (float[n, d]), one for each row of the bank.
     count : int
-        Number of near rows and of far rows per query, T.
+        Number T of near rows and of far rows per query.
     draw : int
         Number of the draw, see `Finder.search`.
     fabric : Fabric
@@ -169,11 +175,11 @@ def search_all(
     track : Track
         Progress display, see `nearfar.progress.Track`.
     """
-    mine = share(fabric, len(queries))
+    mine = rank_rows(fabric, len(queries))
     table = torch.zeros(2, len(queries), count, dtype=torch.int64, device=queries.device)
     at_once = max(1, SEARCH_SIZE // queries.shape[1])
     starts = range(mine.start, mine.stop, at_once)
-    order = finder.order()
+    order = finder.query_order()
     for start in track(starts, "searching", len(starts)):
         rows = order[start : min(start + at_once, mine.stop)]
         found = finder.search(queries[rows], rows, draw)
@@ -181,8 +187,8 @@ def search_all(
     return Neighbors(*all_sum(fabric, table))
 
 
-def all_rows(fabric: Fabric, values: Tensor) -> Tensor:
-    """Concatenate the rows of all processes, differentiably."""
+def gather_rows(fabric: Fabric, values: Tensor) -> Tensor:
+    """Return the concatenated rows of all processes, with gradients for every process."""
     if fabric.world_size == 1:
         return values
     counts = cast(Tensor, fabric.all_gather(torch.tensor(len(values)))).tolist()
@@ -192,14 +198,14 @@ def all_rows(fabric: Fabric, values: Tensor) -> Tensor:
 
 
 def workers(fabric: Fabric) -> Workers:
-    """Return the division of work among the processes, for `Finder.fit`."""
-    return Workers(partial(share, fabric), partial(all_sum, fabric))
+    """Return the functions by which `Finder.fit` divides work among the processes."""
+    return Workers(partial(rank_rows, fabric), partial(all_sum, fabric))
 
 
-def share_buffers(fabric: Fabric, module: nn.Module) -> None:
+def broadcast_buffers(fabric: Fabric, module: nn.Module) -> None:
     """Copy buffers, such as batch normalization statistics, from the first process to all others.
 
-    DDP does this before every forward pass, but each pass changes the buffers again.
+    DDP copies the buffers before every forward pass, but each pass changes them again.
     """
     if fabric.world_size > 1:
         for buffer in module.buffers():

@@ -1,4 +1,4 @@
-"""Estimate of the time, memory and disk space of a training run from a few steps."""
+"""Estimation of the time, memory and disk space of a training run from a few steps."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ class Estimate:
     Parameters
     ----------
     seconds : dict of float
-        Time of each activity for one process, in seconds, by name.
+        Time of each activity with one process, in seconds, by name of the activity.
     memory : int
-        Peak memory, in bytes: GPU memory for training on a GPU, otherwise main memory.
+        Peak memory, in bytes. For training on a GPU, this is GPU memory; otherwise, main memory.
     disk : dict of int
         Disk space in the run folder, in bytes, by purpose.
     free_disk : int
-        Free disk space, in bytes.
+        Free space on the disk of the run folder, in bytes.
 
     Examples
     --------
@@ -70,18 +70,18 @@ def estimate(
 ) -> Estimate:
     """Estimate the time, memory and disk space of a training run from a trial on a few images.
 
-    Search time is estimated from measured matmul throughput; searches of a bank on a slow disk take
-    longer.
+    Search time is estimated from the measured throughput of matrix multiplication. If the bank is
+    on a slow disk, searches take longer than estimated.
 
     Parameters
     ----------
     images, config, overwrite, track
         See `train`.
     folder : str or path
-        Run folder; nothing is written to it.
+        Run folder. Nothing is written to this folder.
     resume : bool
-        Whether to check that the run in `folder` can be resumed. The estimate is for the whole
-        training run, including the completed part.
+        Whether the run in `folder` is to be resumed; an error is raised if this is impossible. The
+        estimate is for the whole training run, including the completed part.
 
     Raises
     ------
@@ -129,7 +129,7 @@ def estimate(
 
 
 def _try(images: Images, config: TrainConfig, track: Track) -> tuple[Images, Run]:
-    """Train for two epochs per phase on a few images, and return the images and the run."""
+    """Train for two epochs per phase on a few images, and return these images and the run."""
     least = flatten(config).get("neighbors", 1) + 1
     count = min(len(images), max(STEPS * config.optim.batch_size, least))
     sample = Subset(images, np.linspace(0, len(images) - 1, count).astype(np.int64))
@@ -137,7 +137,7 @@ def _try(images: Images, config: TrainConfig, track: Track) -> tuple[Images, Run
 
 
 def _seconds_per_multiplication(device: torch.device) -> float:
-    """Return the measured time per multiplication in a large matmul, in seconds."""
+    """Return the time per multiplication, in seconds, measured in a large matrix product."""
     one, other = torch.rand(2, SIDE, SIDE, device=device)
     seconds = []
     for _ in range(STEPS):
@@ -148,7 +148,7 @@ def _seconds_per_multiplication(device: torch.device) -> float:
 
 
 def _encoding_seconds(encoder: nn.Module, images: Images, device: torch.device) -> float:
-    """Return the measured encoding time per image, in seconds."""
+    """Return the time for encoding one image, in seconds, measured on `images`."""
     encoder.eval()
     began = time.perf_counter()
     seen = 0
@@ -163,7 +163,7 @@ def _encoding_seconds(encoder: nn.Module, images: Images, device: torch.device) 
 
 
 def peak_memory() -> int:
-    """Return the peak main memory of this process, in bytes."""
+    """Return the peak main memory of this process so far, in bytes."""
     # On Linux, getrusage's peak starts at the memory of the parent process.
     with suppress(OSError), Path("/proc/self/status").open() as status:
         for line in status:

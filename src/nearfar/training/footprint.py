@@ -21,10 +21,10 @@ def disk_footprint(context: Context, network: Autoencoder, objective: Objective)
 
 
 def checkpoint_footprint(context: Context, network: Autoencoder, objective: Objective) -> int:
-    """Return the estimated size of a checkpoint, on disk or in memory, in bytes.
+    """Return the estimated size of a checkpoint in bytes, on disk or in memory.
 
-    A checkpoint contains the network, its initial copy, two moments per weight, and the state of
-    the objective.
+    A checkpoint contains the network, a copy of the initial network, two optimizer moments per
+    weight, and the state of the objective.
     """
     needed = 4 * state_bytes(network)
     if context.config.optim.epochs:
@@ -33,7 +33,7 @@ def checkpoint_footprint(context: Context, network: Autoencoder, objective: Obje
 
 
 def memory_footprint(context: Context, network: Autoencoder, objective: Objective) -> int:
-    """Return the estimated peak memory of the embeddings and of the search, in bytes."""
+    """Return the estimated peak memory for embeddings and for the search, in bytes."""
     embeddings = 4 * len(context.images) * embedding_size(network.encoder, context.images)
     if not context.config.optim.epochs:
         return embeddings

@@ -11,18 +11,18 @@ RISE = 0.2
 START = 1 / 25
 
 
-def lr_factor(schedule: LRSchedule, done: float) -> float:
-    """Return the learning rate as a fraction of its peak.
+def lr_factor(schedule: LRSchedule, progress: float) -> float:
+    """Return the learning rate as a fraction of the peak learning rate.
 
-    The one-cycle schedule [1]_ increases from 1/25 of the peak to the peak in the first fifth of
-    the phase, then decreases to zero, both with cosine annealing.
+    In the one-cycle schedule [1]_, the learning rate increases from 1/25 of the peak to the peak in
+    the first fifth of the phase, and then decreases to zero. Both parts follow a cosine.
 
     Parameters
     ----------
     schedule : {"constant", "one-cycle"}
         Name of the schedule.
-    done : float
-        Completed fraction of the phase, in [0, 1].
+    progress : float
+        Completed fraction of the training phase, in [0, 1].
 
     References
     ----------
@@ -36,6 +36,6 @@ def lr_factor(schedule: LRSchedule, done: float) -> float:
     """
     if schedule == "constant":
         return 1.0
-    if done < RISE:
-        return START + (1 - START) * (1 - math.cos(math.pi * done / RISE)) / 2
-    return (1 + math.cos(math.pi * (done - RISE) / (1 - RISE))) / 2
+    if progress < RISE:
+        return START + (1 - START) * (1 - math.cos(math.pi * progress / RISE)) / 2
+    return (1 + math.cos(math.pi * (progress - RISE) / (1 - RISE))) / 2

@@ -1,4 +1,4 @@
-"""Per-epoch training metrics."""
+"""Training metrics of an epoch."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ RANK_ROWS = 2048
 
 
 class EpochMetrics:
-    """Per-epoch metrics: means of the objective terms, duration, effective rank and dead units.
+    """Metrics of an epoch: means of the objective terms, duration, effective rank and dead units.
 
-    When training resumes within an epoch, the means and the duration are continued, see `state`.
+    If training resumes in the middle of an epoch, the metrics cover the whole epoch, see `state`.
 
     Parameters
     ----------
     fabric : Fabric
         Device and processes.
     seconds : float
-        Duration of the epoch before the interruption.
+        Time already spent on the epoch, in seconds.
     """
 
     def __init__(self, fabric: Fabric, seconds: float = 0.0) -> None:
@@ -43,7 +43,7 @@ class EpochMetrics:
         self.latest: deque[Tensor] = deque()
 
     def add(self, step: Step) -> None:
-        """Add the result of a step of this process."""
+        """Add the result of a training step in this process."""
         embeddings = step.embeddings.detach().flatten(1).float()
         terms = {"loss": step.loss.detach(), **step.terms}
         self.names = list(terms)
@@ -63,17 +63,17 @@ class EpochMetrics:
         self.began = time.perf_counter() - seconds
 
     def means(self) -> dict[str, float]:
-        """Return the mean of each term over all images of the epoch so far, across processes."""
+        """Return the mean of each term over all images of the epoch so far, in all processes."""
         *totals, images = all_sum(self.fabric, self.sums).tolist()
         return {name: total / images for name, total in zip(self.names, totals, strict=True)}
 
     def dead_units(self) -> int:
-        """Return the number of embedding units that are constant over all images of the epoch."""
+        """Return the number of embedding units with the same value for all images of the epoch."""
         smallest, largest = self._range()
         return int((largest <= smallest).sum())
 
     def _range(self) -> tuple[Tensor, Tensor]:
-        """Return the smallest and the largest value of each unit across processes."""
+        """Return the smallest and the largest value of each embedding unit, in all processes."""
         return -all_max(self.fabric, -self.smallest), all_max(self.fabric, self.largest)
 
     def effective_rank(self) -> float:
@@ -81,7 +81,11 @@ class EpochMetrics:
         return effective_rank(torch.cat(list(self.latest)))
 
     def state(self) -> dict[str, Tensor]:
-        """Return the duration, the sums over all processes, and the range of each unit."""
+        """Return the state to save in a checkpoint.
+
+        The state consists of the duration, the sums of the terms over all processes, and the range
+        of each embedding unit.
+        """
         smallest, largest = self._range()
         return {
             "seconds": torch.tensor(self.seconds()),
@@ -91,7 +95,7 @@ class EpochMetrics:
         }
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Restore the result of `state`; the sums are assigned to the first process."""
+        """Load a state returned by `state`. The sums are assigned to the first process."""
         self._continue(float(state.get("seconds", 0.0)))
         self.sums = state["sums"] * self.fabric.is_global_zero
         self.largest, self.smallest = state["largest"], state["smallest"]
@@ -106,13 +110,13 @@ def effective_rank(embeddings: Tensor) -> float:
     Parameters
     ----------
     embeddings : Tensor
-        Embeddings, float[n, d].
+        Embeddings (float[n, d]).
 
     Returns
     -------
     float
-        Effective rank, from 1 (all embeddings on a line) to d (equal variance in all directions); 0
-        if all embeddings are equal.
+        Effective rank, from 1 (all embeddings on a line) to d (equal variance in all directions).
+        It is 0 if all embeddings are equal.
 
     References
     ----------

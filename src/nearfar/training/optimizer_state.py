@@ -1,4 +1,4 @@
-"""Optimizer state as named tensors, for checkpoints."""
+"""State of an optimizer as named tensors, for checkpoints."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from torch import Tensor
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return the state of an optimizer, by parameter number and value name.
+    """Return the state of an optimizer as tensors by name, such as "0.exp_avg".
+
+    The number is the index of the parameter in the optimizer.
 
     Examples
     --------
@@ -25,7 +27,9 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Load the state returned by `optimizer_tensors`; the settings of the optimizer are unchanged.
+    """Load the state returned by `optimizer_tensors` into an optimizer.
+
+    Settings of the optimizer, such as learning rates, are not changed.
 
     Examples
     --------

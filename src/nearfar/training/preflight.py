@@ -1,4 +1,4 @@
-"""Preflight checks before training starts."""
+"""Checks before training starts."""
 
 from __future__ import annotations
 
@@ -26,12 +26,13 @@ def preflight(
     resume: bool,
     overwrite: bool,
 ) -> None:
-    """Check everything that would otherwise fail during training.
+    """Check everything that can be checked before training, so that training does not fail later.
 
     Raises
     ------
     NearfarError
-        If a setting does not suit the images, the processes or the folder; the message states it.
+        If a setting does not suit the images, the processes or the folder. The message states the
+        setting.
     """
     if folder is None and (resume or objective.on_disk):
         what = "resume=True" if resume else "bank='disk'"
@@ -50,7 +51,7 @@ def preflight(
 
 
 def _check_side(context: Context) -> None:
-    """Check that images are large enough for inpainting and augmentation."""
+    """Check that the images are large enough for inpainting and augmentation."""
     options, shape = flatten(context.config), context.images.shape
     for name in ("pretext", "augmentation"):
         value = options.get(name)
@@ -80,7 +81,11 @@ def _check_network(context: Context, network: Autoencoder) -> None:
 
 
 def _check_batches(context: Context, network: Autoencoder, objective: Objective) -> None:
-    """Check that batches are large enough for processes, accumulation and batch normalization."""
+    """Check that batches are large enough.
+
+    Each process needs at least one image of every batch. If the objective compares images, or batch
+    normalization cannot be trained on a single image, each part of a batch needs two images.
+    """
     optim, n, processes = context.config.optim, len(context.images), context.fabric.world_size
     smallest = n // -(-n // optim.batch_size)
     if smallest < processes:

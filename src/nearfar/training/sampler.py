@@ -13,10 +13,10 @@ class EpochSampler:
     """Sampler of batches in a random order that depends only on the seed and the epoch.
 
     An epoch contains every image once. All batches have nearly the same size, to avoid a small,
-    noisy last batch. Each process receives a part of every batch, so that batches are independent
-    of the number of processes.
+    noisy last batch. Each process receives a part of every batch, so the batches are the same for
+    any number of processes.
 
-    Set the attributes `epoch` and `first_step`, both starting at 0, before iterating.
+    Set the attributes `epoch` and `first_step` before iterating; both are numbered from 0.
 
     Parameters
     ----------
@@ -25,9 +25,9 @@ class EpochSampler:
     batch_size : int
         Maximum batch size, in total over all processes.
     seed : tuple of int
-        Seed of the order.
+        Seed of the random order.
     rank, processes : int
-        Rank of this process and number of processes.
+        Rank of this process, and number of processes.
 
     Examples
     --------
@@ -45,11 +45,11 @@ class EpochSampler:
         self.first_step = 0
 
     def __len__(self) -> int:
-        """Return the number of batches, starting at `first_step`."""
+        """Return the number of batches from `first_step` to the end of the epoch."""
         return self.steps - self.first_step
 
     def __iter__(self) -> Iterator[Tensor]:
-        """Yield this process's row numbers in each batch, int64[b], starting at `first_step`."""
+        """Yield the row numbers (int64[b]) of this process in each batch, from `first_step` on."""
         order = np.random.default_rng((*self.seed, self.epoch)).permutation(self.n)
         for batch in np.array_split(order, self.steps)[self.first_step :]:
             yield torch.from_numpy(np.array_split(batch, self.processes)[self.rank])
@@ -60,14 +60,15 @@ class EpochSampler:
 
 
 class PairSampler:
-    """Sampler for batches of pairs of rows, int64[b, 2].
+    """Sampler of batches of pairs of rows (int64[b, 2]).
 
     Parameters
     ----------
     sampler : EpochSampler
-        Sampler for the first rows, int64[b].
+        Sampler of the first rows.
     partners : callable
-        Function that maps the first rows, int64[b], and the step to the second rows, int64[b].
+        Function that takes the first rows of a batch (int64[b]) and the step, and returns the
+        second rows (int64[b]).
     """
 
     def __init__(self, sampler: EpochSampler, partners: Callable[[Tensor, int], Tensor]) -> None:

@@ -20,14 +20,17 @@ if TYPE_CHECKING:
 
 #: Seconds between checkpoints within an epoch.
 CHECKPOINT_SECONDS = 600.0
-#: Steps between checks. There are fewer if they would take longer than MAX_SECONDS, since torchrun
-#: kills processes 30 seconds after SIGTERM.
+#: Steps between checks. If these would take longer than MAX_SECONDS, every step is checked, because
+#: torchrun kills processes 30 seconds after SIGTERM.
 CHECK_EVERY = 50
 MAX_SECONDS = 5.0
 
 
 class WaitInterrupted(KeyboardInterrupt):
-    """Exception for a stop request while training waits for images, which may never arrive."""
+    """Exception for a stop request while training waits for images.
+
+    Training cannot simply finish the step, because the images may never arrive.
+    """
 
 
 class Decision(NamedTuple):
@@ -38,7 +41,7 @@ class Decision(NamedTuple):
 
 
 class StopSignal:
-    """Stop signals and checkpoint timing; a signal to one process applies to all processes."""
+    """Stop signals and checkpoint timing. A signal to one process stops all processes."""
 
     def __init__(self, fabric: Fabric) -> None:
         self.fabric = fabric
@@ -50,15 +53,17 @@ class StopSignal:
 
     @contextmanager
     def signals(self) -> Iterator[None]:
-        """Treat the first interrupt or termination signal as a request to stop.
+        """Context manager that treats the first interrupt or termination signal as a stop request.
 
         With a single process, the first signal interrupts a wait for images immediately, and a
-        second signal interrupts any computation.
+        second signal interrupts any computation. These exceptions are raised inside the context.
 
         Raises
         ------
-        WaitInterrupted, KeyboardInterrupt
-            Within the context.
+        WaitInterrupted
+            If a signal arrives while training waits for images.
+        KeyboardInterrupt
+            If a second signal arrives.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -79,12 +84,15 @@ class StopSignal:
                 signal.signal(number, handler)
 
     def is_time(self, step: int) -> bool:
-        """Return whether to check after this many steps of the epoch; the same in all processes."""
+        """Return whether to call `check` after `step` steps of the epoch.
+
+        With several processes, the result is the same in all processes.
+        """
         self.steps += 1
         return step % self.every == 0 or (self.alone and self.asked)
 
     def check(self) -> Decision:
-        """Return the decision of all processes, from their signals and clocks."""
+        """Return the common decision of all processes, based on their signals and clocks."""
         now = time.perf_counter()
         due = now - self.saved_at > CHECKPOINT_SECONDS
         mine = torch.tensor([self.asked, due, now - self.checked_at], device=self.fabric.device)
@@ -95,5 +103,5 @@ class StopSignal:
         return Decision(asked > 0, overdue > 0)
 
     def saved(self) -> None:
-        """Restart the timer after a checkpoint was written."""
+        """Restart the checkpoint timer. Call this after writing a checkpoint."""
         self.saved_at = time.perf_counter()

@@ -31,23 +31,23 @@ def fit_supervised(
     Parameters
     ----------
     network : nn.Module
-        Network. It is in training mode during training and in evaluation mode afterward.
+        Network to train. It is in training mode during training and in evaluation mode afterward.
     loss : callable
-        Function that maps the row numbers of a batch, int64[b], to a scalar loss.
+        Function that takes the row numbers of a batch (int64[b]) and returns a scalar loss.
     batches : iterable of int64[b]
         Row numbers of each batch, see `shuffled_batches`.
     optimizer : torch.optim.Optimizer
-        Optimizer. Its learning rates are the peaks of the schedule.
+        Optimizer. The learning rates of the parameter groups are the peaks of the schedule.
     steps : int
         Total number of training steps, for the schedule.
     first_step : int
-        First step to perform. Earlier steps are already completed.
+        Number of steps that are already completed, for the schedule.
     lr_schedule : {"constant", "one-cycle"}
         Learning rate schedule, see `nearfar.config.Optim`.
     max_grad_norm : float, optional
         Maximum gradient norm. Default: no clipping.
     track, description
-        Progress display and its description, see `nearfar.progress.Track`.
+        Progress display and the description to show, see `nearfar.progress.Track`.
 
     Raises
     ------
@@ -91,7 +91,7 @@ def fit_supervised(
 def shuffled_batches(
     n: int, batch_size: int, *, steps: int, generator: torch.Generator | None = None
 ) -> Iterator[Tensor]:
-    """Yield the row numbers of `steps` batches, from random permutations of all rows.
+    """Yield the row numbers of `steps` batches, taken from random permutations of all rows.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def shuffled_batches(
     steps : int
         Number of batches.
     generator : torch.Generator, optional
-        Random generator. Default: torch's global generator.
+        Random generator. Default: the global generator of torch.
 
     Examples
     --------

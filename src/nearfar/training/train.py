@@ -26,7 +26,7 @@ from nearfar.models import (
     draw_kmeans_rows,
     embedding_size,
     initialize_by_kmeans,
-    load_published,
+    load_pretrained,
     resolve_network,
 )
 from nearfar.neighbors import allocate_rows
@@ -45,7 +45,7 @@ from nearfar.runs import (
     strip_prefix,
 )
 from nearfar.training.callbacks import Callback
-from nearfar.training.distributed import explain_lost_processes, fill_bank, launch, share
+from nearfar.training.distributed import explain_lost_processes, fill_bank, launch, rank_rows
 from nearfar.training.objectives import Context, Objective, Reconstruction, make_objective
 from nearfar.training.preflight import preflight
 from nearfar.training.trainer import Trainer
@@ -68,23 +68,23 @@ def train(
 ) -> Run:
     """Train a network in two phases: as an autoencoder, then with an objective (§3.2).
 
-    If several threads call this function, they run one after the other, since they share torch's
-    random number generator. Each result depends only on its seed.
+    Threads that call this function run one after the other, because they share the random number
+    generator of torch. The result of each call depends only on the images and the configuration.
 
     Parameters
     ----------
     images : Images
-        Training images; labels are ignored.
+        Training images. Labels are ignored.
     config : TrainConfig
         Training settings.
     folder : str or path, optional
         Run folder for checkpoints and the result. Default: nothing is written.
     resume : bool
         Whether to resume the run in `folder`. On the same CPU with the same number of threads, the
-        result is bit-identical to an uninterrupted run. On a GPU, nondeterministic kernels may
-        change the result.
+        result is bit-identical to the result of an uninterrupted run. On a GPU, nondeterministic
+        kernels may change the result.
     overwrite : bool
-        Whether to replace the run in `folder`, if there is one.
+        Whether to replace an existing run in `folder`.
     callbacks : sequence of Callback
         Callbacks to call after each epoch.
     track : Track
@@ -93,7 +93,7 @@ def train(
     Returns
     -------
     Run
-        Trained network, and embeddings of the images.
+        Trained network, initial network, embeddings of the images, and log.
 
     Raises
     ------
@@ -101,7 +101,7 @@ def train(
         If the settings do not suit the images, the folder cannot be used, or the loss becomes NaN
         or infinite.
     Interrupted
-        After an interruption. A run with a folder can be resumed.
+        If training is interrupted by a signal. With a run folder, the run can be resumed.
 
     Examples
     --------
@@ -125,19 +125,19 @@ def train(
     record = RunConfig(RunData.of(images), config)
     network = make_network(config, images.shape)
     if not resume:
-        _load_published(network, config)  # before writing anything
+        _load_pretrained(network, config)  # before writing anything
     bank = None if path is None else bank_folder(path)
     context = Context(images, config, fabric, bank, track)
     objective = make_objective(context)
     preflight(context, network, objective, record, path, resume=resume, overwrite=overwrite)
-    writes = fabric.is_global_zero  # one process for all
+    is_writer = fabric.is_global_zero  # one process for all
     opened = RunFolder.open(
         path,
         record,
         resume=resume,
         overwrite=overwrite,
-        writes=writes,
-        skipped=images.not_used(),
+        is_writer=is_writer,
+        skipped=images.unused(),
     )
     with opened as run, own_random_numbers(), explain_lost_processes(fabric):
         _initialize(network, config, images, run, track)
@@ -159,7 +159,7 @@ def train(
 
 
 def resolve_config(config: TrainConfig, images: Images) -> TrainConfig:
-    """Return a configuration that includes the defaults that depend on the images.
+    """Return a copy of a configuration in which image-dependent defaults are filled in.
 
     Examples
     --------
@@ -177,13 +177,16 @@ def resolve_config(config: TrainConfig, images: Images) -> TrainConfig:
     return config
 
 
-def _load_published(network: Autoencoder, config: TrainConfig) -> None:
-    """Load published weights into a backbone, or check that k-means can initialize it."""
+def _load_pretrained(network: Autoencoder, config: TrainConfig) -> None:
+    """Load pretrained weights into a backbone if the configuration asks for them.
+
+    If it asks for k-means initialization, only check that the backbone supports it.
+    """
     if not isinstance(config.network, Backbone):
         return
     encoder = cast(BackboneEncoder, network.encoder)
-    if config.network.published:
-        load_published(encoder, config.network.weights)
+    if config.network.pretrained:
+        load_pretrained(encoder, config.network.weights)
     elif config.network.weights == "kmeans":
         check_convolutional(encoder)
 
@@ -191,12 +194,12 @@ def _load_published(network: Autoencoder, config: TrainConfig) -> None:
 def _initialize(
     network: Autoencoder, config: TrainConfig, images: Images, run: RunFolder, track: Track
 ) -> None:
-    """Load the weights of the checkpoint, if there is one, or the initial weights."""
+    """Load the weights of the checkpoint or, if there is none, set the initial weights."""
     weights = strip_prefix("network.", run.checkpoint.tensors)
     if weights and run.path is not None:
         load_weights(network, weights, run.path)
     elif run.resumed:  # stopped before its first checkpoint
-        _load_published(network, config)
+        _load_pretrained(network, config)
     if not weights and isinstance(config.network, Backbone) and config.network.weights == "kmeans":
         sample = Subset(images, draw_kmeans_rows(len(images), config.seed))
         encoder = cast(BackboneEncoder, network.encoder)
@@ -210,14 +213,14 @@ def _write_result(
     initial: Autoencoder,
     folder: RunFolder,
 ) -> Run:
-    """Encode all images, and write and return the result."""
+    """Encode all images with the trained network, and write and return the finished run."""
     _check_finite(network)
     images, fabric, track = context.images, context.fabric, context.track
     n, size = len(images), embedding_size(network.encoder.eval(), images)
     file: Path | None = None
     if folder.bank is not None and objective.on_disk:
         encoded = apply(
-            network.encoder, images, device=fabric.device, rows=share(fabric, n), track=track
+            network.encoder, images, device=fabric.device, rows=rank_rows(fabric, n), track=track
         )
         file = _to_disk(encoded, folder.bank, (n, size), fabric)
         embeddings = np.load(file, mmap_mode="c", allow_pickle=False)
@@ -233,7 +236,7 @@ def _write_result(
         embeddings,
         folder.log,
         folder.path,
-        images.not_used(),
+        images.unused(),
     )
     folder.finish(run, file)
     fabric.barrier()
@@ -241,7 +244,7 @@ def _write_result(
 
 
 def _check_finite(network: nn.Module) -> None:
-    """Check that the weights are finite after the last step, which is not followed by a loss."""
+    """Raise an error if weights are NaN or infinite; no loss is computed after the last step."""
     if not all(weights.isfinite().all() for weights in network.parameters()):
         raise NearfarError(
             "weights are no longer finite after the last step: try again with a lower learning rate"
@@ -251,7 +254,7 @@ def _check_finite(network: nn.Module) -> None:
 def _to_disk(
     encoded: Iterable[tuple[Tensor, Tensor]], folder: Path, shape: tuple[int, int], fabric: Fabric
 ) -> Path:
-    """Write the embeddings of all processes to a single .npy file, and return its path."""
+    """Write the embeddings of all processes to one .npy file, and return the path of the file."""
     path = folder / EMBEDDINGS
     if fabric.is_global_zero:
         folder.mkdir(exist_ok=True)

@@ -1,4 +1,11 @@
-"""Training loop, which can be interrupted at any step."""
+"""Training loop, which can be interrupted and resumed at any step.
+
+The path of a batch from disk to loss:
+
+1. `nearfar.data.load` reads the images with the row numbers that a sampler yields.
+2. `Trainer.fit` moves the images to the device and scales pixel values to [0, 1].
+3. The objective augments or corrupts the images, runs the network, and returns the loss.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +21,13 @@ import torch
 from torch import Tensor, nn
 
 from nearfar.config import Optim
-from nearfar.data import Images, load, to_unit
+from nearfar.data import Images, load_batches, to_unit
 from nearfar.errors import NearfarError
 from nearfar.models import Autoencoder
 from nearfar.progress import Track, silent
 from nearfar.runs import Checkpoint, Cursor, Phase, RunFolder, add_prefix, strip_prefix
 from nearfar.training.callbacks import Callback
-from nearfar.training.distributed import share_buffers
+from nearfar.training.distributed import broadcast_buffers
 from nearfar.training.lr_schedule import lr_factor
 from nearfar.training.metrics import EpochMetrics
 from nearfar.training.objectives import Objective, PairedObjective
@@ -31,12 +38,12 @@ from nearfar.training.signals import StopSignal, WaitInterrupted
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-#: Order of the phases; each is part of its seeds.
+#: Order of the phases. The number of a phase is part of all seeds in this phase.
 PHASE_NUMBERS: dict[Phase, int] = {"pretrain": 0, "train": 1}
 
 
 class Interrupted(KeyboardInterrupt):
-    """Exception for interrupted training, raised after a checkpoint is written.
+    """Exception that is raised when training is interrupted, after a checkpoint is written.
 
     Examples
     --------
@@ -46,9 +53,9 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Trainer:
-    """Trainer that trains a network in place with AdamW, one phase at a time.
+    """Training of a network, in place, with AdamW. `fit` trains for one phase.
 
-    A resumed run skips completed phases and continues within the phase of the checkpoint.
+    If the run is resumed, `fit` skips completed phases and continues from the checkpoint.
 
     Parameters
     ----------
@@ -65,7 +72,7 @@ class Trainer:
     seed : int
         Seed of the image order and of all random draws.
     callbacks : sequence of Callback
-        Callbacks, called in the first process.
+        Callbacks to call after each epoch, in the first process only.
     track : Track
         Progress display, see `nearfar.progress.Track`.
 
@@ -111,12 +118,12 @@ class Trainer:
         lr: float,
         head_lr: float | None = None,
     ) -> None:
-        """Train the network with an objective.
+        """Train the network with an objective for one phase.
 
         Parameters
         ----------
         phase : {"pretrain", "train"}
-            Name of the phase in the log; each phase has its own random numbers.
+            Name of the phase in the log. Each phase has its own random numbers.
         objective : Objective
             Training objective.
         epochs : int
@@ -124,12 +131,12 @@ class Trainer:
         lr : float
             Peak learning rate.
         head_lr : float, optional
-            Peak learning rate outside the encoder. Default: `lr`.
+            Peak learning rate of all parameters outside the encoder. Default: `lr`.
 
         Raises
         ------
         NearfarError
-            If the loss becomes NaN or infinite. The last checkpoint was written before this.
+            If the loss becomes NaN or infinite. The last checkpoint is from an earlier step.
         Interrupted
             After an interrupt or termination signal. A second signal interrupts immediately.
         """
@@ -145,7 +152,7 @@ class Trainer:
         paired = isinstance(objective, PairedObjective)
         sampler = PairSampler(self.sampler, self._partners) if paired else self.sampler
         total = (epochs - start.cursor.epoch) * self.sampler.steps - start.cursor.step
-        steps = self._steps(load(self.images, sampler), start.cursor)
+        steps = self._steps(load_batches(self.images, sampler), start.cursor)
         with self.stop_signal.signals():
             try:
                 for at, rows, pixels in self.track(steps, phase, total):
@@ -156,7 +163,10 @@ class Trainer:
         self.model.eval()
 
     def keep_initial(self) -> Autoencoder:
-        """Return a copy of the initial network, or the copy in the checkpoint to resume."""
+        """Return a copy of the network as it is now, at the start of the second phase.
+
+        If the run is resumed in the second phase, the copy is read from the checkpoint.
+        """
         initial = copy.deepcopy(self.network)
         if saved := strip_prefix("initial.", self.run.checkpoint.tensors):
             initial.load_state_dict(saved)
@@ -164,7 +174,7 @@ class Trainer:
         return self._initial
 
     def _prepare(self, phase: Phase, objective: Objective, epochs: int, start: Checkpoint) -> None:
-        """Set up the objective, and load its state from the checkpoint, if any."""
+        """Set up the objective, the sampler and the metrics, with the state of the checkpoint."""
         began = time.perf_counter()
         state = start.tensors
         self.phase, self.objective, self.epochs = phase, objective, epochs
@@ -181,7 +191,10 @@ class Trainer:
             self.metrics.load_state({k: v.to(self.fabric.device) for k, v in metrics.items()})
 
     def _make_optimizer(self, lr: float, head_lr: float | None, start: Checkpoint) -> None:
-        """Set up the optimizer with a group per learning rate, and restore its state, if any."""
+        """Set up the optimizer, with different learning rates inside and outside the encoder.
+
+        The state of the optimizer in the checkpoint is restored, if there is one.
+        """
         other = lr if head_lr is None else head_lr
         rates = {id(each): lr for each in self.network.encoder.parameters()}
         parameters = list(self.model.parameters())
@@ -196,7 +209,10 @@ class Trainer:
             load_optimizer(self.adam, saved)
 
     def _steps(self, batches: Any, start: Cursor) -> Iterator[tuple[Cursor, Tensor, Tensor]]:
-        """Yield every batch, starting at the cursor; start and end each epoch."""
+        """Yield the position, the row numbers and the images of each batch, from `start` on.
+
+        At the start and the end of each epoch, the objective and the metrics are updated.
+        """
         for epoch in range(start.epoch, self.epochs):
             first = start.step if epoch == start.epoch else 0
             self.sampler.epoch, self.sampler.first_step = epoch, first
@@ -215,7 +231,7 @@ class Trainer:
             self._end_epoch(epoch)
 
     def _step(self, at: Cursor, rows: Tensor, images: Tensor) -> None:
-        """Train on a batch: set the learning rate, accumulate gradients, and update the weights."""
+        """Train on one batch: set the learning rate, compute gradients, and update the weights."""
         self._seed(at)
         size = self.sampler.batch_size(at.step)
         epoch = at.epoch + at.step / self.sampler.steps
@@ -236,13 +252,13 @@ class Trainer:
         self.optimizer.step()
 
     def _partners(self, rows: Tensor, step: int) -> Tensor:
-        """Return the partners of the rows of a batch in the current epoch."""
+        """Return the second row of each pair in a batch of the current epoch."""
         seed = self._step_seed(Cursor(self.sampler.epoch, step), 1)
         generator = torch.Generator().manual_seed(seed)
         return cast(PairedObjective, self.objective).partners(rows, generator)
 
     def _step_seed(self, at: Cursor, *use: int) -> int:
-        """Return a seed that depends only on step and purpose, so that runs can be resumed."""
+        """Return a seed that depends only on the step and the purpose, so runs can be resumed."""
         key = (*self.key, at.epoch, at.step, self.fabric.global_rank)
         return int(np.random.SeedSequence(key, spawn_key=use).generate_state(1)[0])
 
@@ -255,7 +271,7 @@ class Trainer:
             torch.manual_seed(number)
 
     def _check(self, at: Cursor) -> None:
-        """Write a checkpoint if due, and stop on a signal or if the loss is not finite."""
+        """Write a checkpoint if due, and stop if a signal arrived or the loss is not finite."""
         done = at.step + 1
         if done == self.sampler.steps or not self.stop_signal.is_time(done):
             return
@@ -269,7 +285,7 @@ class Trainer:
     def _end_epoch(self, epoch: int) -> None:
         seconds = self.metrics.seconds()
         self._check_loss(epoch)
-        share_buffers(self.fabric, self.model)
+        broadcast_buffers(self.fabric, self.model)
         line = {
             "phase": self.phase,
             "epoch": epoch + 1,

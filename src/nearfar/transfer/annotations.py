@@ -35,13 +35,13 @@ class Objects:
     Parameters
     ----------
     boxes : float32[m, 4]
-        Left, top, right and bottom in pixels from the upper left corner of the upright image, so
-        that right − left is the width. (In VOC files, pixels are numbered from 1, and the last
-        pixel is included.)
+        Left, top, right and bottom edge of each object, in pixels from the upper left corner of the
+        upright image. The width is right − left. (In VOC files, pixels are numbered from 1, and
+        right and bottom are the last pixels inside the box.)
     labels : int64[m]
-        Class numbers.
+        Class number of each object.
     difficult : bool[m]
-        Whether the object is excluded from evaluation.
+        Whether each object is marked as difficult. Difficult objects are not evaluated.
     size : tuple of int
         Height and width of the image.
 
@@ -60,19 +60,14 @@ class Objects:
 
 
 def read_objects(devkit: Devkit, name: str) -> Objects:
-    """Read the objects in an image of a devkit.
-
-    Returns
-    -------
-    Objects
-        Objects in the image.
+    """Return the annotated objects in an image of a devkit.
 
     Raises
     ------
     NearfarError
-        If the file is missing, damaged or for another image; if ``<size>`` does not match the image
-        or does not determine whether boxes refer to the image before or after EXIF rotation; if a
-        class is not in the devkit; or if a box has no area or is not inside the image.
+        If the annotation file is missing, damaged, or belongs to another image. If ``<size>`` does
+        not match the image, or leaves open whether boxes refer to the image before or after EXIF
+        rotation. If a class is not in the devkit, or a box has no area or is not inside the image.
 
     Examples
     --------
@@ -87,16 +82,18 @@ def read_objects(devkit: Devkit, name: str) -> Objects:
 
 
 def read_presence(devkit: Devkit, split: str, names: Sequence[str]) -> npt.NDArray[np.int8]:
-    """Return the presence of classes in images, int8[n, classes].
+    """Return which classes are present in which images (int8[n, classes]).
 
-    As in VOC's lists, 1 means present, −1 absent, and 0 that all objects of the class are
-    difficult, so that the image is not evaluated. Values are read from the lists of the devkit or,
-    without lists, from the boxes.
+    As in the class lists of VOC, 1 means present, and −1 means absent. The value is 0 if all
+    objects of the class are difficult; the image is then not evaluated for this class. Values are
+    read from the class lists of the devkit. If there are none, they are derived from the annotated
+    objects.
 
     Raises
     ------
     NearfarError
-        If some of the lists are missing or do not match the images. See also `read_objects`.
+        If only some of the class lists exist, or a list does not match the images. See also
+        `read_objects`.
 
     Examples
     --------
@@ -125,7 +122,11 @@ def read_presence(devkit: Devkit, split: str, names: Sequence[str]) -> npt.NDArr
 
 
 def _read_objects(devkit: Devkit, name: str, *, placed: bool) -> Objects:
-    """Read objects with upright boxes; if not `placed`, the grid of the boxes may be unknown."""
+    """Return the objects in an image, with boxes on the upright image.
+
+    If `placed` is true, raise an error if it is unknown whether boxes refer to the image before or
+    after EXIF rotation. Otherwise, the boxes are unreliable in this case.
+    """
     path, image = devkit.annotation(name), devkit.image(name)
     grid = read_grid(image)
     root = _parse(path)
@@ -172,7 +173,7 @@ def _read_objects(devkit: Devkit, name: str, *, placed: bool) -> Objects:
         difficult.append(_DIFFICULT[flag])
     boxes = np.array(corners, np.float64).reshape(-1, 4)
     if stored:
-        boxes = grid.turn_boxes(boxes)
+        boxes = grid.rotate_boxes(boxes)
     return Objects(
         boxes.astype(np.float32),
         np.array(labels, np.int64),
@@ -182,7 +183,7 @@ def _read_objects(devkit: Devkit, name: str, *, placed: bool) -> Objects:
 
 
 def _check_tags(root: Element, path: Path) -> None:
-    """Check that no objects are missed because their tags are spelled differently."""
+    """Raise an error if a tag of an object is misspelled, because the object would be missed."""
     for element in root.iter():
         tag = str(element.tag)
         if tag != "object" and tag.rpartition("}")[2].lower() == "object":
@@ -192,7 +193,7 @@ def _check_tags(root: Element, path: Path) -> None:
 
 
 def _check_name(root: Element, name: str, path: Path) -> None:
-    """Check that an annotation belongs to this image, if it states a file name."""
+    """Raise an error if an annotation states the file name of another image."""
     file = re.split(r"[/\\]", one_form(_text_of(root, "filename", path)))[-1].lower()
     if file and one_form(name).lower() not in (file, file.rpartition(".")[0]):
         raise NearfarError(
@@ -202,7 +203,10 @@ def _check_name(root: Element, name: str, path: Path) -> None:
 
 
 def _is_stored(root: Element, grid: Grid, path: Path) -> bool | None:
-    """Return whether boxes are on the stored grid, according to ``<size>``; None if unknown."""
+    """Return whether boxes refer to the stored pixels, that is, to the image before EXIF rotation.
+
+    This is derived from ``<size>``. Return None if it cannot be known.
+    """
     texts = [_text_of(root, f"size/{side}", path) or "0" for side in ("height", "width")]
     try:
         height, width = (float(text) for text in texts)
@@ -221,7 +225,7 @@ def _is_stored(root: Element, grid: Grid, path: Path) -> bool | None:
 
 
 def _read_list(path: Path, names: Sequence[str]) -> npt.NDArray[np.int8]:
-    """Return the flag of each image in a list, int8[n]."""
+    """Return the flag of each named image in a class list (int8[n])."""
     flags: dict[str, int] = {}
     for line in read_lines(path):
         flagged = split_flag(line)
@@ -239,14 +243,14 @@ def _read_list(path: Path, names: Sequence[str]) -> npt.NDArray[np.int8]:
 
 
 class _NoDoctype(TreeBuilder):
-    """Parser target that rejects document types, since their entities can expand without limit."""
+    """XML parser target that rejects document types, whose entities can expand without limit."""
 
     def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
         raise ValueError("it has a document type declaration, which is not allowed")
 
 
 def _parse(path: Path) -> Element:
-    """Return the root element of an XML file, parsed safely."""
+    """Return the root element of an XML annotation file. Unsafe files are rejected."""
     if not path.is_file():
         raise NearfarError(f"{str(path)!r} is missing: expected the boxes of an image of the split")
     try:
@@ -270,7 +274,10 @@ def _parse(path: Path) -> Element:
 
 
 def _text_of(parent: Element, name: str, path: Path) -> str:
-    """Return the stripped text of an element that occurs at most once; "" if absent."""
+    """Return the stripped text of a child element, or "" if there is none.
+
+    Raise an error if there are several.
+    """
     found = parent.findall(name)
     if len(found) > 1:
         raise NearfarError(
@@ -297,6 +304,6 @@ def _box(item: Element, path: Path) -> tuple[float, float, float, float]:
 
 
 def _text(box: tuple[float, float, float, float]) -> str:
-    """Return a box as text, with the coordinates in its file."""
+    """Return a box as text, with the coordinates that are in the annotation file."""
     left, top, right, bottom = box
     return f"({left + 1:g}, {top + 1:g}, {right:g}, {bottom:g})"

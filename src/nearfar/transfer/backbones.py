@@ -34,10 +34,10 @@ ALEXNET = Backbone(name="alexnet", embedding_size=4096), (3, 224, 224)
 
 
 def backbone_of(weights: str, like: str | os.PathLike[str] | None = None) -> tuple[Backbone, Shape]:
-    """Return the backbone to which weights belong, and its image shape, see `open_backbone`.
+    """Return the architecture and the image shape of the backbone to which weights belong.
 
-    Weights that are not from a run are assumed to be torchvision's AlexNet, since they are not
-    read.
+    For the arguments, see `open_backbone`. The weights themselves are not read. If they do not come
+    from a run, AlexNet is assumed.
 
     Raises
     ------
@@ -73,16 +73,18 @@ def backbone_of(weights: str, like: str | os.PathLike[str] | None = None) -> tup
 def open_backbone(
     weights: str, *, like: str | os.PathLike[str] | None = None, seed: int = 0
 ) -> BackboneEncoder:
-    """Return a backbone with given weights, in evaluation mode.
+    """Return a backbone with the given weights, in evaluation mode.
 
     Parameters
     ----------
     weights : str
-        Run folder; "timm:NAME" for pretrained weights; file with torchvision's weights for AlexNet,
-        ResNet-18 or ResNet-50, or the name of these weights in torchvision; "random"; or "kmeans",
-        for random weights that `initialize_backbone` replaces.
+        One of the following: a run folder; "timm:NAME" for pretrained weights; the path of a file
+        with torchvision weights of AlexNet, ResNet-18 or ResNet-50, or the name of such weights in
+        torchvision; "random"; or "kmeans" for random weights, which `initialize_backbone` replaces
+        later.
     like : path, optional
-        Run with the architecture for "random" and "kmeans". Default: torchvision's AlexNet.
+        Folder of a run with the architecture for "random" and "kmeans". Default: the AlexNet of
+        torchvision.
     seed : int
         Seed of the random weights.
 
@@ -128,12 +130,19 @@ def initialize_backbone(
 
     Parameters
     ----------
+    backbone : BackboneEncoder
+        Backbone to initialize.
+    weights : str
+        See `open_backbone`. For any value other than "kmeans", nothing is done.
     n : int
         Number of training images.
     choose : callable
-        Function that maps rows to training images, called with at most 500 random rows.
+        Function that returns the training images with the given row numbers; called with at most
+        500 random ones.
     seed : int
-        Seed of the rows and of k-means.
+        Seed for the random row numbers and for k-means.
+    track : Track
+        Progress display, see `nearfar.progress.Track`.
     """
     if weights == "kmeans":
         initialize_by_kmeans(backbone, choose(draw_kmeans_rows(n, seed)), seed, track)
@@ -164,9 +173,9 @@ class BackboneSpec:
     name : str
         Name of the architecture, "alexnet" or "timm:NAME".
     embedding_size : int
-        Length of an embedding.
+        Dimension of the embeddings.
     widths : tuple of int
-        Width of AlexNet's layer FC6.
+        For AlexNet, the width of layer FC6. Unused for timm models.
     image_size : tuple of int
         Height and width of the images for which the network is built.
 
@@ -191,7 +200,7 @@ class BackboneSpec:
 
     @classmethod
     def of(cls, backbone: BackboneEncoder) -> BackboneSpec:
-        """Return the specification of a backbone with its original head."""
+        """Return the specification of a backbone, which must still have its original head."""
         widths, sides = default_widths(backbone.name), (224, 224)
         if backbone.name == "alexnet":
             fc6 = backbone.get_submodule("head.fc6")

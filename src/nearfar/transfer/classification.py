@@ -1,4 +1,4 @@
-"""Image classification with a backbone by three protocols, which train different layers."""
+"""Image classification with a backbone. There are three protocols, which train different layers."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class FinetunedClassifier:
     Parameters
     ----------
     network : nn.Module
-        Module that maps images to logits.
+        Module that takes images and returns logits.
     backbone : BackboneSpec
         Architecture of the backbone.
     classes : tuple of str
@@ -90,15 +90,18 @@ class FinetunedClassifier:
     protocol: Protocol
 
     def predict(self, images: Images | npt.ArrayLike, *, track: Track = silent) -> _Floats:
-        """Return the probability of each class, float32[n, k].
+        """Return the probability of each class for each image (float32[n, k]).
 
-        If exactly one class is present per image, probabilities sum to 1. Otherwise, classes are
-        independent.
+        If each image has exactly one class, the probabilities sum to 1. Otherwise, each class has
+        an independent probability.
 
         Parameters
         ----------
         images : Images or array
-            Images with the image shape of the classifier; arrays are resized to it.
+            Images to classify. `Images` must have the image shape of the classifier; arrays are
+            resized to this shape.
+        track : Track
+            Progress display, see `nearfar.progress.Track`.
 
         Raises
         ------
@@ -110,9 +113,9 @@ class FinetunedClassifier:
         return (logits.softmax(1) if self.single_label else logits.sigmoid()).numpy()
 
     def scores(self, images: Images, *, track: Track = silent) -> _Floats:
-        """Return logits, float32[n, k], summed over each image and its mirror image.
+        """Return the logits of each image, summed over the image and its mirror image.
 
-        The protocol "linear" does not use mirror images.
+        The result is float32[n, k]. With the protocol "linear", mirror images are not used.
         """
         network = self.network
         device = next(network.parameters()).device
@@ -125,11 +128,14 @@ class FinetunedClassifier:
         ).numpy()
 
     def evaluate(self, test: ClassificationSet, *, track: Track = silent) -> dict[str, float]:
-        """Return the accuracy or, for several classes per image, the mAP, in [0, 1]."""
+        """Return the metrics on test images, see `classification_metrics`."""
         return classification_metrics(self.scores(test.images, track=track), test)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write the network as safetensors and its configuration as JSON, see `load_finetuned`."""
+        """Write the weights (safetensors) and the configuration (JSON) to a folder.
+
+        Use `load_finetuned` to read the classifier.
+        """
         config = {
             "task": self.task,
             "backbone": vars(self.backbone),
@@ -142,7 +148,7 @@ class FinetunedClassifier:
 
     @classmethod
     def from_config(cls, config: dict[str, Any], tensors: dict[str, Tensor]) -> FinetunedClassifier:
-        """Build the classifier from its configuration and weights."""
+        """Return the classifier with the given configuration and weights, as written by `save`."""
         backbone = BackboneSpec(**config["backbone"])
         protocol, classes = config["protocol"], tuple(config["classes"])
         channels, height, width = config["shape"]
@@ -159,7 +165,7 @@ class FinetunedClassifier:
 
     @property
     def _views(self) -> int:
-        """Number of views per image over which scores are summed."""
+        """Number of views over which the logits of an image are summed."""
         return 1 if self.protocol == "linear" else 2
 
 
@@ -177,7 +183,7 @@ def finetune_classifier(
     Parameters
     ----------
     backbone : BackboneEncoder
-        Backbone; a copy of it is trained.
+        Backbone. A copy is trained; the backbone itself is not changed.
     train : ClassificationSet
         Training images.
     protocol : {"linear", "fc", "all"}
@@ -185,7 +191,11 @@ def finetune_classifier(
         or all layers. "linear" is logistic regression on standardized embeddings, trained to
         convergence without augmentation.
     config : FinetuneConfig
-        Training options; unused for "linear".
+        Training options. Unused for "linear".
+    device : str or torch.device
+        Device for training.
+    track : Track
+        Progress display, see `nearfar.progress.Track`.
 
     Returns
     -------
@@ -243,7 +253,8 @@ def check_image_shape(
     Raises
     ------
     NearfarError
-        If the images are too small for the backbone or for batch normalization with one image.
+        If the images are too small for the backbone, or for batch normalization with a batch size
+        of 1.
 
     Examples
     --------
@@ -256,12 +267,18 @@ def check_image_shape(
 
 
 def classification_metrics(scores: _Floats, test: ClassificationSet) -> dict[str, float]:
-    """Return the accuracy or, for several classes per image, the mean average precision, in [0, 1].
+    """Return the metrics of a classifier by name, in [0, 1].
+
+    If each image has exactly one class, the metric is "accuracy". Otherwise, the metrics are the
+    mean average precisions "mAP, 11 points" and "mAP, all points", see `average_precision`.
 
     Parameters
     ----------
     scores : float32[n, k]
-        Confidence scores for the presence of each class in each image.
+        Score of each class for each image. Higher scores mean that the class is more likely to be
+        present.
+    test : ClassificationSet
+        Test images.
 
     Examples
     --------
@@ -286,7 +303,7 @@ class Standardize(nn.Module):
     Parameters
     ----------
     size : int
-        Length d of an embedding.
+        Dimension d of the embeddings.
 
     Examples
     --------
@@ -303,21 +320,22 @@ class Standardize(nn.Module):
         self.register_buffer("scale", torch.ones(size))
 
     def forward(self, embeddings: Tensor) -> Tensor:
-        """Standardize embeddings, float[b, d]."""
+        """Return standardized embeddings (float[b, d])."""
         return (embeddings - self.mean) / self.scale
 
 
 class ClassifierNetwork(nn.Module):
-    """Backbone with a linear layer (FC8) on its embeddings.
+    """Backbone, followed by a linear layer (FC8) that takes the embeddings and returns logits.
 
     Parameters
     ----------
     backbone : BackboneEncoder
-        Backbone, used without copying.
-    classes : int
+        Backbone. It is used directly, not copied.
+    num_classes : int
         Number of classes k.
     protocol : {"linear", "fc", "all"}
-        "linear" standardizes embeddings. Only "all" updates the batch statistics of the features.
+        With "linear", embeddings are standardized. Only with "all" does training update the
+        batch normalization statistics of `backbone.features`.
 
     Examples
     --------
@@ -326,31 +344,37 @@ class ClassifierNetwork(nn.Module):
     torch.Size([2, 3])
     """
 
-    def __init__(self, backbone: BackboneEncoder, classes: int, protocol: Protocol) -> None:
+    def __init__(self, backbone: BackboneEncoder, num_classes: int, protocol: Protocol) -> None:
         super().__init__()
         size = backbone.embedding_size
         self.backbone, self.frozen = backbone, protocol != "all"
         self.standardize = Standardize(size) if protocol == "linear" else nn.Identity()
         self.drop = nn.Dropout(_DROPOUT)
-        self.fc8 = nn.Linear(size, classes)
+        self.fc8 = nn.Linear(size, num_classes)
         nn.init.zeros_(self.fc8.weight)
         nn.init.zeros_(self.fc8.bias)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits, float[b, k], for images, float[b, 1 or 3, h, w] in [0, 1]."""
+        """Return the logits (float[b, k]) of images.
+
+        The images are float[b, 1 or 3, h, w], with values in [0, 1].
+        """
         embeddings: Tensor = self.standardize(self.backbone(images))
         logits: Tensor = self.fc8(self.drop(embeddings))
         return logits
 
     def train(self, mode: bool = True) -> ClassifierNetwork:
-        """Set the mode; frozen features stay in evaluation mode."""
+        """Set training or evaluation mode. Frozen features stay in evaluation mode."""
         super().train(mode)
         self.backbone.features.train(mode and not self.frozen)
         return self
 
 
 def augment(images: Tensor) -> Tensor:
-    """Mirror images, float[b, c, h, w], at random, and shift them by up to an eighth of the side.
+    """Return augmented images (float[b, c, h, w]).
+
+    Each image is mirrored with probability 0.5, and shifted at random by up to an eighth of its
+    height and width.
 
     Examples
     --------
@@ -373,7 +397,11 @@ def augment(images: Tensor) -> Tensor:
 
 
 def _loss(logits: Tensor, presence: Tensor, single_label: bool) -> Tensor:
-    """Return the cross-entropy or, for several classes per image, the mean binary cross-entropy."""
+    """Return the loss of a batch.
+
+    If each image has exactly one class, the loss is the cross-entropy. Otherwise, it is the mean
+    binary cross-entropy over all classes.
+    """
     if single_label:
         return nn.functional.cross_entropy(logits, presence.argmax(1))
     losses = binary_cross_entropy_with_logits(logits, (presence > 0).to(logits), reduction="none")
@@ -385,7 +413,11 @@ def _loss(logits: Tensor, presence: Tensor, single_label: bool) -> Tensor:
 def _fit_linear(
     network: ClassifierNetwork, train: ClassificationSet, device: torch.device, track: Track
 ) -> None:
-    """Fit logistic regression to standardized embeddings, multinomial or one model per class."""
+    """Fit the linear layer by logistic regression on standardized embeddings.
+
+    If each image has exactly one class, the model is multinomial. Otherwise, there is a separate
+    model for each class.
+    """
     from sklearn.preprocessing import StandardScaler
 
     embeddings = apply_to_all(network.backbone, train.images, device=device, track=track).numpy()
@@ -413,10 +445,10 @@ def _fit_linear(
 
 
 def _regress(embeddings: _Floats, labels: npt.NDArray[Any], shared: Any) -> tuple[Tensor, Tensor]:
-    """Return the weights, float64[k, d], and biases, float64[k], of a logistic regression.
+    """Return the weights (float64[k, d]) and biases (float64[k]) of a logistic regression.
 
-    They apply to embeddings standardized by `shared`. During training, embeddings are standardized
-    by their own mean and variance.
+    For the fit, `embeddings` are standardized by their own mean and variance. The result is then
+    converted, so that it applies to embeddings that are standardized by `shared`.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler

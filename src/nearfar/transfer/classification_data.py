@@ -1,4 +1,4 @@
-"""Images and the presence of classes in them."""
+"""Labeled images for classification, with one or several classes per image."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from nearfar.data import FolderImages, Images, Subset, hold_out, labels_like, require_labels
+from nearfar.data import FolderImages, Images, Subset, labels_like, require_labels, stratified_split
 from nearfar.errors import NearfarError
 from nearfar.progress import Track, silent
 from nearfar.transfer.annotations import read_presence
@@ -20,14 +20,14 @@ _Rows = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ClassificationSet:
-    """Images and the presence of classes in them.
+    """Images for classification, with the classes that are present in each image.
 
     Parameters
     ----------
     images : Images
-        n images.
+        The n images.
     presence : int8[n, k]
-        Presence of each class in each image: 1 if present, −1 if absent, 0 to ignore.
+        Presence of each class in each image: 1 if present, −1 if absent, 0 if ignored.
     classes : sequence of str
         Names of the k classes.
     single_label : bool
@@ -49,19 +49,21 @@ class ClassificationSet:
 
     @property
     def labels(self) -> _Rows:
-        """Class of each image, int64[n], if there is exactly one per image."""
+        """Class number of each image (int64[n]), if each image has exactly one class."""
         return self.presence.argmax(1)
 
 
 def single_label_set(images: Images, labels: _Rows, rows: _Rows) -> ClassificationSet:
-    """Return the given rows of images with a single label per image.
+    """Return a classification set of some of the images, each of which has exactly one class.
 
     Parameters
     ----------
+    images : Images
+        Images from which to choose.
     labels : int64[n]
-        Class numbers of all images.
+        Class number of each image.
     rows : int64[m]
-        Rows to include.
+        Row numbers of the images to include.
 
     Examples
     --------
@@ -84,7 +86,7 @@ def split_labeled_images(
     labels_per_class: int | None = None,
     seed: int = 0,
 ) -> tuple[ClassificationSet, ClassificationSet]:
-    """Return training and test sets of images with a single label per image.
+    """Return a training set and a test set of images, each of which has exactly one class.
 
     Parameters
     ----------
@@ -115,7 +117,7 @@ def split_labeled_images(
     if len(np.unique(labels)) < 2:
         raise NearfarError(f"all images of {images.name!r} are of one class: expected several")
     if test is None:
-        rows, held_out = hold_out(images, seed)
+        rows, held_out = stratified_split(images, seed)
         test_set = single_label_set(images, labels, held_out)
     else:
         test, rows = _with_class_names(test), np.arange(len(images))
@@ -127,7 +129,20 @@ def split_labeled_images(
 
 
 def subsample_per_class(labels: _Rows, rows: _Rows, count: int, seed: int) -> _Rows:
-    """Return `count` random rows per class, or all rows of smaller classes, in ascending order.
+    """Return `count` random rows of each class, in ascending order.
+
+    Of a class with fewer rows, all rows are returned.
+
+    Parameters
+    ----------
+    labels : int64[n]
+        Class number of each image.
+    rows : int64[m]
+        Row numbers from which to choose.
+    count : int
+        Maximum number of rows per class.
+    seed : int
+        Seed of the random choice.
 
     Raises
     ------
@@ -151,14 +166,18 @@ def subsample_per_class(labels: _Rows, rows: _Rows, count: int, seed: int) -> _R
 def open_classification_set(
     devkit: Devkit, split: str, size: int, track: Track = silent
 ) -> ClassificationSet:
-    """Open the images of a devkit split, and read which classes are present in them.
+    """Return the images in a split of a devkit, with the classes that are present in each image.
 
     Parameters
     ----------
+    devkit : Devkit
+        Devkit that contains the images.
     split : str
         Name of the split.
     size : int
-        Side length to which images are scaled, as squares, in pixels.
+        Side in pixels. Images are resized to squares with this side.
+    track : Track
+        Progress display, see `nearfar.progress.Track`.
 
     Raises
     ------
@@ -191,7 +210,7 @@ def open_classification_set(
 def open_devkit_images(
     devkit: Devkit, names: Sequence[str], size: int, track: Track = silent
 ) -> FolderImages:
-    """Open images of a devkit, scaled to squares, uint8[3, size, size]."""
+    """Return the named images of a devkit, resized to squares (uint8[3, size, size])."""
     files = [devkit.image(name).name for name in names]
     return FolderImages(
         devkit.root / IMAGE_FOLDER,
@@ -205,7 +224,7 @@ def open_devkit_images(
 
 
 def _with_class_names(images: Images) -> Images:
-    """Return the images with class names, which are the class numbers by default."""
+    """Return the images with class names; if there are none, class numbers become the names."""
     named = Subset(images, np.arange(len(images)))
     if named.classes is None:
         numbers, named.labels = np.unique(require_labels(named), return_inverse=True)

@@ -55,16 +55,16 @@ _ROI_OPTIONS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class DetectionSet:
-    """Images of a devkit with their objects and region proposals.
+    """Images for object detection, with annotated objects and region proposals.
 
     Parameters
     ----------
     devkit : Devkit
         Devkit that contains the images.
     names : sequence of str
-        Names of n images.
+        Names of the n images.
     objects : sequence of Objects
-        Objects of each image.
+        Annotated objects in each image.
     proposals : sequence of float32[m, 4]
         Region proposals for each image, with coordinates as in `Objects`.
     size : int
@@ -94,14 +94,20 @@ def open_detection_set(
     proposals: str | os.PathLike[str] | None = None,
     track: Track = silent,
 ) -> DetectionSet:
-    """Read the objects of a split, and compute or read region proposals for its images.
+    """Return the images in a split of a devkit, with annotated objects and region proposals.
 
     Parameters
     ----------
+    devkit : Devkit
+        Devkit that contains the images.
+    split : str
+        Name of the split.
     size : int
         Length to which the shorter side of images is scaled, in pixels.
     proposals : Path, optional
         Cache folder for proposals, see `nearfar.transfer.propose`.
+    track : Track
+        Progress display, see `nearfar.progress.Track`.
 
     Raises
     ------
@@ -131,12 +137,12 @@ def open_detection_set(
 
 
 class RegionPooling(nn.Module):
-    """Region pooling for torchvision's `RoIHeads`.
+    """Region pooling for `RoIHeads` of torchvision: it pools the features in each box to 6×6 cells.
 
     Parameters
     ----------
     cells : FeatureGrid
-        Positions of the feature map cells in the image.
+        Positions of the cells of the feature map in the image.
 
     Examples
     --------
@@ -153,7 +159,10 @@ class RegionPooling(nn.Module):
     def forward(
         self, maps: dict[str, Tensor], boxes: list[Tensor], sizes: list[tuple[int, int]]
     ) -> Tensor:
-        """Pool a feature map, float[b, k, h, w], within boxes; return float[m, k, 6, 6]."""
+        """Return the features in all boxes of a batch, pooled to 6×6 cells (float[m, k, 6, 6]).
+
+        `maps` contains a single feature map (float[b, k, h, w]). `sizes` is unused.
+        """
         (values,) = maps.values()
         stride, (down, right) = self.cells
         # RoIAlign treats cells as tiles, and reads zeros one cell beyond the last one.
@@ -164,13 +173,16 @@ class RegionPooling(nn.Module):
 
 
 class FastRCNN(nn.Module):
-    """Fast R-CNN: the features of a backbone, its head on regions, and a class and box predictor.
+    """Fast R-CNN: a network that classifies region proposals and refines their boxes.
+
+    The features of the backbone are computed for the whole image, and the head of the backbone is
+    applied to each region.
 
     Parameters
     ----------
     backbone : BackboneEncoder
-        Backbone; a copy of it is used.
-    classes : int
+        Backbone. A copy is used.
+    num_classes : int
         Number of classes, excluding the background.
 
     Examples
@@ -183,13 +195,13 @@ class FastRCNN(nn.Module):
     ['boxes', 'labels', 'scores']
     """
 
-    def __init__(self, backbone: BackboneEncoder, classes: int) -> None:
+    def __init__(self, backbone: BackboneEncoder, num_classes: int) -> None:
         super().__init__()
         self.backbone = copy.deepcopy(backbone)
         self.regions = RoIHeads(
             box_roi_pool=RegionPooling(backbone.grid),
             box_head=region_head(backbone),
-            box_predictor=FastRCNNPredictor(backbone.embedding_size, classes + 1),
+            box_predictor=FastRCNNPredictor(backbone.embedding_size, num_classes + 1),
             **_ROI_OPTIONS,
         )
         self.backbone.head = nn.Sequential()
@@ -200,16 +212,17 @@ class FastRCNN(nn.Module):
         boxes: Sequence[Tensor],
         truth: Sequence[dict[str, Tensor]] | None = None,
     ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
-        """Return detections or, given the ground truth, losses.
+        """Return the detections in evaluation mode, or the losses in training mode.
 
         Parameters
         ----------
         images : sequence of float[3, h, w]
             Images, with values in [0, 1].
         boxes : sequence of float[m, 4]
-            Proposals for each image.
+            Region proposals for each image.
         truth : sequence of dict, optional
-            Ground truth for each image: boxes, float[t, 4], and labels from 1, int64[t].
+            Ground truth of each image, required for training: "boxes" (float[t, 4]) and "labels"
+            (int64[t], from 1).
 
         Returns
         -------
@@ -265,20 +278,23 @@ class FinetunedDetector:
         proposals: Sequence[Boxes] | None = None,
         track: Track = silent,
     ) -> Iterator[Detections]:
-        """Detect objects in each image.
+        """Yield the objects that are detected in each image.
 
         Parameters
         ----------
         pictures : sequence of path or uint8[h, w, 3]
             Images of any size.
         proposals : sequence of float32[m, 4], optional
-            Boxes to classify in each image. Default: proposals from selective search, which needs
+            Region proposals for each image. Default: proposals from selective search, which needs
             OpenCV.
+        track : Track
+            Progress display, see `nearfar.progress.Track`.
 
         Yields
         ------
         Detections
-            Boxes in pixels of the original image, labels from 0, and scores in [0, 1].
+            Detections in one image: boxes in pixels of the original image, class numbers from 0,
+            and scores in [0, 1].
 
         Raises
         ------
@@ -304,15 +320,18 @@ class FinetunedDetector:
             )
 
     def predict_set(self, test: DetectionSet, *, track: Track = silent) -> list[Detections]:
-        """Detect objects in the images of a set, using the proposals of the set."""
+        """Return the detections in each image of a set, using the region proposals of the set."""
         return list(self.predict(test.pictures(), proposals=test.proposals, track=track))
 
     def evaluate(self, test: DetectionSet, *, track: Track = silent) -> dict[str, Any]:
-        """Return the 11-point and the all-point average precision per class, float64[k]."""
+        """Return the average precision per class on test images, see `detection_metrics`."""
         return detection_metrics(self.predict_set(test, track=track), test)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write the network as safetensors and its configuration as JSON, see `load_finetuned`."""
+        """Write the weights (safetensors) and the configuration (JSON) to a folder.
+
+        Use `load_finetuned` to read the detector.
+        """
         config = {
             "task": self.task,
             "backbone": vars(self.backbone),
@@ -323,7 +342,7 @@ class FinetunedDetector:
 
     @classmethod
     def from_config(cls, config: dict[str, Any], tensors: dict[str, Tensor]) -> FinetunedDetector:
-        """Build the detector from its configuration and weights."""
+        """Return the detector with the given configuration and weights, as written by `save`."""
         backbone, classes = BackboneSpec(**config["backbone"]), tuple(config["classes"])
         network = FastRCNN(backbone.build(), len(classes))
         network.load_state_dict(tensors)
@@ -331,7 +350,10 @@ class FinetunedDetector:
 
 
 def detection_metrics(detections: Sequence[Detections], test: DetectionSet) -> dict[str, Any]:
-    """Return the 11-point and the all-point average precision per class, float64[k]."""
+    """Return the average precision per class, float64[k], as a dictionary.
+
+    The keys are "AP, 11 points" and "AP, all points", see `average_precision`.
+    """
     return {
         "AP, 11 points": detection_ap(detections, test.objects, len(test.devkit.classes), "11"),
         "AP, all points": detection_ap(detections, test.objects, len(test.devkit.classes), "all"),
@@ -348,16 +370,21 @@ def finetune_detector(
 ) -> FinetunedDetector:
     """Train Fast R-CNN with a backbone.
 
-    Difficult objects and images without boxes are ignored.
+    Difficult objects are ignored. An image without proposals is used only if it contains an object
+    that is not difficult.
 
     Parameters
     ----------
     backbone : BackboneEncoder
-        Backbone; a copy of it is trained.
+        Backbone. A copy is trained; the backbone itself is not changed.
     train : DetectionSet
         Training images.
     config : FinetuneConfig
         Training options.
+    device : str or torch.device
+        Device for training.
+    track : Track
+        Progress display, see `nearfar.progress.Track`.
 
     Returns
     -------
@@ -422,6 +449,6 @@ def finetune_detector(
 
 
 def _mirror(boxes: Tensor, width: int) -> Tensor:
-    """Return the boxes for the mirror image."""
+    """Return the boxes (float[m, 4]) for the mirror image of an image with the given width."""
     left, top, right, bottom = boxes.unbind(1)
     return torch.stack([width - right, top, width - left, bottom], dim=1)

@@ -1,12 +1,16 @@
 """PASCAL VOC devkits: images, splits and classes.
 
-A devkit contains ``JPEGImages/NAME.jpg`` (or .JPG, .jpeg, .png) and, depending on the task,
-``Annotations/NAME.xml`` (objects), ``SegmentationClass/NAME.png`` (masks), and the names of each
-split, one per line, in ``ImageSets/Main/SPLIT.txt`` and ``ImageSets/Segmentation/SPLIT.txt``. A
-file ``classes.txt`` next to them lists the classes, one per line; the default is VOC's classes.
+A devkit is a folder with these files, some of which are needed only for some tasks:
 
-Names may contain spaces and are compared in a normalized Unicode form. Lists are encoded in UTF-8,
-or in UTF-16 with a byte order mark.
+- ``JPEGImages/NAME.jpg`` (or .JPG, .jpeg, .png): images.
+- ``Annotations/NAME.xml``: objects in an image.
+- ``SegmentationClass/NAME.png``: mask of an image.
+- ``ImageSets/Main/SPLIT.txt`` and ``ImageSets/Segmentation/SPLIT.txt``: names of the images in a
+  split, one per line.
+- ``classes.txt``: names of the classes, one per line. Default: the classes of VOC.
+
+Names may contain spaces and are compared in a normalized Unicode form. Text files are encoded in
+UTF-8, or in UTF-16 with a byte order mark.
 """
 
 from __future__ import annotations
@@ -31,7 +35,7 @@ VOC_CLASSES = (
 )
 BACKGROUND = "background"
 #: Extensions of images; VOC's comes first.
-_IMAGE_ENDINGS = (".jpg", ".JPG", ".jpeg", ".JPEG", ".png", ".PNG")
+_IMAGE_EXTENSIONS = (".jpg", ".JPG", ".jpeg", ".JPEG", ".png", ".PNG")
 
 IMAGE_FOLDER, CLASS_FILE = "JPEGImages", "classes.txt"
 #: Folders of split lists, for classification and detection, or for segmentation.
@@ -52,7 +56,7 @@ class Devkit:
     root : Path
         Folder that contains ``JPEGImages``.
     mask_classes : tuple of str
-        Classes of the mask values 0, 1, ….
+        Names of the classes, in the order of the mask values 0, 1, ….
 
     Examples
     --------
@@ -72,12 +76,12 @@ class Devkit:
 
     @classmethod
     def open(cls, root: str | os.PathLike[str]) -> Devkit:
-        """Open a devkit.
+        """Return the devkit in a folder, with the classes in ``classes.txt`` if it exists.
 
         Raises
         ------
         NearfarError
-            If the folder is not a devkit, or its ``classes.txt`` cannot be used.
+            If the folder is not a devkit, or ``classes.txt`` cannot be used.
         """
         root = Path(root)
         if not (root / IMAGE_FOLDER).is_dir():
@@ -107,7 +111,7 @@ class Devkit:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Object classes, excluding the background."""
+        """Names of the object classes, excluding the background."""
         return tuple(name for name in self.mask_classes if name != BACKGROUND)
 
     def split(self, image_set: ImageSet, split: str) -> list[str]:
@@ -116,7 +120,7 @@ class Devkit:
         Raises
         ------
         NearfarError
-            If the split is missing or empty, or lists an image twice or a missing image.
+            If the split is missing or empty, or if it lists a missing image or an image twice.
         """
         path = self.root / "ImageSets" / image_set / f"{split}.txt"
         if not path.is_file():
@@ -135,7 +139,7 @@ class Devkit:
         return names
 
     def _name(self, line: str, path: Path) -> str:
-        """Return the image name in a line, which may end in a flag."""
+        """Return the image name in a line of a list; a flag may follow the name."""
         flagged = split_flag(line)
         names = [line] if flagged is None else [line, flagged[0]]
         present = [name for name in names if Path(name).name == name and exists(self.image(name))]
@@ -153,7 +157,7 @@ class Devkit:
         raise NearfarError(f"{str(self.image(name))!r} is missing, but listed in {str(path)!r}")
 
     def _check_single(self, name: str, path: Path) -> None:
-        """Check that there is only one file for an image name."""
+        """Raise an error if there are several files for an image name."""
         found = {each.stat().st_ino: each.name for each in self._images(name)}
         if len(found) > 1:
             raise NearfarError(
@@ -161,8 +165,8 @@ class Devkit:
                 f"{IMAGE_FOLDER}: remove all but one"
             )
 
-    def check_apart(self, image_set: ImageSet, train: str, test: str) -> None:
-        """Check that the training and test splits are disjoint.
+    def check_disjoint(self, image_set: ImageSet, train: str, test: str) -> None:
+        """Check that a training split and a test split are disjoint.
 
         Raises
         ------
@@ -178,17 +182,22 @@ class Devkit:
             )
 
     def image(self, name: str) -> Path:
-        """Return the path of an image, JPEG (with any spelling of the suffix) or PNG."""
-        first = self.root / IMAGE_FOLDER / f"{name}{_IMAGE_ENDINGS[0]}"
+        """Return the path of an image, which is a JPEG or PNG file.
+
+        If there is no such file, the returned path ends in .jpg.
+        """
+        first = self.root / IMAGE_FOLDER / f"{name}{_IMAGE_EXTENSIONS[0]}"
         return next(self._images(name), first)
 
     def _images(self, name: str) -> Iterator[Path]:
-        """Yield all image files for an image name."""
-        paths = (_present(self.root / IMAGE_FOLDER, name, ending) for ending in _IMAGE_ENDINGS)
+        """Yield the path of each existing image file for an image name."""
+        paths = (
+            _present(self.root / IMAGE_FOLDER, name, extension) for extension in _IMAGE_EXTENSIONS
+        )
         return (path for path in paths if exists(path))
 
     def annotation(self, name: str) -> Path:
-        """Return the path of the object annotations of an image."""
+        """Return the path of the annotation file of an image, which lists the objects."""
         return _present(self.root / "Annotations", name, ".xml")
 
     def mask(self, name: str) -> Path:
@@ -196,17 +205,17 @@ class Devkit:
         return _present(self.root / "SegmentationClass", name, ".png")
 
     def class_list(self, name: str, split: str) -> Path:
-        """Return the path of a list with the presence of a class in each image of a split."""
+        """Return the path of a class list: the images of a split, with flags for one class."""
         return _present(self.root / "ImageSets" / "Main", name, f"_{split}.txt")
 
 
 def read_lines(path: Path) -> list[str]:
-    """Return the nonempty lines of a list, stripped.
+    """Return the nonempty lines of a text file, without leading and trailing whitespace.
 
     Raises
     ------
     NearfarError
-        If the file cannot be read as a list.
+        If the file cannot be read as text, or is too large.
     """
     try:
         with path.open("rb") as file:
@@ -223,7 +232,9 @@ def read_lines(path: Path) -> list[str]:
 
 
 def split_flag(line: str) -> tuple[str, int] | None:
-    """Split a line into a name and a flag, 1, 0 or −1, after the last space; None without a flag.
+    """Return the name and the flag in a line, or None if the line has no flag.
+
+    The flag is 1, 0 or −1 and follows the name after a space.
 
     Examples
     --------
@@ -235,7 +246,9 @@ def split_flag(line: str) -> tuple[str, int] | None:
 
 
 def one_form(name: str) -> str:
-    r"""Return a name, stripped and in composed Unicode form, with é as one character.
+    r"""Return a name in the composed Unicode form (NFC), without surrounding whitespace.
+
+    In this form, é is one character.
 
     Examples
     --------
@@ -246,15 +259,15 @@ def one_form(name: str) -> str:
 
 
 def _class_name(line: str) -> str:
-    """Return the class name in a line, with a uniform spelling of the background."""
+    """Return the class name in a line. Any spelling of the background becomes "background"."""
     name = one_form(line)
     return BACKGROUND if name.strip("_").lower() == BACKGROUND else name
 
 
-def _present(folder: Path, name: str, ending: str) -> Path:
-    """Return the path of a file, which may exist in another Unicode form."""
-    path = folder / f"{name}{ending}"
+def _present(folder: Path, name: str, extension: str) -> Path:
+    """Return the path of a file, with its name in the Unicode form in which the file exists."""
+    path = folder / f"{name}{extension}"
     if name.isascii() or exists(path):
         return path
-    others = (folder / f"{unicodedata.normalize(form, name)}{ending}" for form in ("NFC", "NFD"))
+    others = (folder / f"{unicodedata.normalize(form, name)}{extension}" for form in ("NFC", "NFD"))
     return next((other for other in others if exists(other)), path)

@@ -1,4 +1,4 @@
-"""Fine-tuning with the same optimizer and schedule for all tasks and weights."""
+"""Fine-tuning, with the same optimizer and learning rate schedule for all tasks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class FinetuneConfig:
     Parameters
     ----------
     steps : int
-        Number of batches.
+        Number of training steps, with one batch each.
     batch_size : int
         Number of images per batch.
     lr : float
@@ -63,16 +63,20 @@ def finetune_network(
     config: FinetuneConfig,
     track: Track = silent,
 ) -> None:
-    """Train, in place, the network parameters that require gradients.
+    """Train the parameters of a network that require gradients, in place.
 
     Parameters
     ----------
     network : nn.Module
-        Network; it is in evaluation mode afterward.
+        Network to train. It is in evaluation mode afterward.
     loss : callable
-        Function that maps the rows of a batch, int64[b], to a scalar loss.
+        Function that takes the row numbers of a batch (int64[b]) and returns a scalar loss.
     n : int
-        Number of images.
+        Number of training images.
+    config : FinetuneConfig
+        Training options.
+    track : Track
+        Progress display, see `nearfar.progress.Track`.
 
     Raises
     ------

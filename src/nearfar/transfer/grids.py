@@ -1,4 +1,4 @@
-"""Pixel grids of labels: the image as stored, or rotated upright by EXIF."""
+"""Pixel grids of labels: the image as it is stored, or rotated upright by its EXIF orientation."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from PIL import ExifTags, Image
 from nearfar.data import UnreadableError, open_image_file
 from nearfar.errors import NearfarError
 
-#: PIL's transforms that turn stored pixels upright, by EXIF orientation.
-_TURNS = {
+#: Transforms of PIL that rotate stored pixels upright, by EXIF orientation.
+_TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -29,10 +29,11 @@ Boxes = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Grid:
-    """Pixel grid of an image file, and its rotation to upright.
+    """Pixel grid of an image file, before and after the image is rotated upright.
 
-    Images are read upright. Depending on the annotation program, labels are on the upright grid or
-    on the stored grid. Their size determines the grid, unless both grids have the same size.
+    Images are always read upright. Depending on the annotation program, boxes and masks refer to
+    the upright pixels or to the stored pixels. The size stated with the boxes, or the size of the
+    mask, determines which of the two, unless both grids have the same size.
 
     Parameters
     ----------
@@ -48,7 +49,7 @@ class Grid:
     (96, 64)
     >>> grid.is_stored((64, 96)), grid.is_stored((96, 64))
     (True, False)
-    >>> grid.turn_boxes(np.array([[0.0, 0.0, 10.0, 20.0]]))
+    >>> grid.rotate_boxes(np.array([[0.0, 0.0, 10.0, 20.0]]))
     array([[44.,  0., 64., 10.]])
     """
 
@@ -62,17 +63,20 @@ class Grid:
         return (width, height) if self.orientation in _SIDES_SWAPPED else self.stored
 
     def fits(self, size: tuple[int, int]) -> bool:
-        """Return whether labels with this size (height, width) are on one of the grids."""
+        """Return whether `size` (height, width) is the size of the stored or the upright image."""
         return size in (self.stored, self.upright)
 
     def is_stored(self, size: tuple[int, int] | None) -> bool | None:
-        """Return whether labels with this size are on the stored grid; None if ambiguous."""
+        """Return whether labels of an image with `size` refer to the stored pixels.
+
+        Return None if this cannot be known, because `size` is None or both grids have this size.
+        """
         if self.orientation == 1:
             return False
         return None if size is None or self.stored == self.upright else size == self.stored
 
-    def turn_boxes(self, boxes: Boxes) -> Boxes:
-        """Transform boxes, [m, 4], from the stored grid to the upright grid."""
+    def rotate_boxes(self, boxes: Boxes) -> Boxes:
+        """Return boxes on the upright image, given boxes on the stored pixels ([m, 4])."""
         height, width = self.stored
         x, y = boxes[:, 0::2], boxes[:, 1::2]
         if self.orientation in (2, 3, 7, 8):
@@ -83,19 +87,19 @@ class Grid:
             x, y = y, x
         return np.stack([x.min(1), y.min(1), x.max(1), y.max(1)], axis=1)
 
-    def turn_image(self, image: Image.Image) -> Image.Image:
-        """Transform an image from the stored grid to the upright grid."""
-        return image if self.orientation == 1 else image.transpose(_TURNS[self.orientation])
+    def rotate_image(self, image: Image.Image) -> Image.Image:
+        """Return an image that is stored on this grid, rotated upright."""
+        return image if self.orientation == 1 else image.transpose(_TRANSPOSES[self.orientation])
 
     def __str__(self) -> str:
-        """Return the size and the EXIF orientation, unless upright, for error messages."""
+        """Return the size and, if the image is not upright, the orientation, for error messages."""
         height, width = self.stored
         turned = f", turned by its EXIF orientation {self.orientation}"
         return f"{width}x{height} pixels" + (turned if self.orientation != 1 else "")
 
 
 def read_grid(path: Path) -> Grid:
-    """Read the grid of an image file without decoding it.
+    """Return the pixel grid of an image file, without decoding the pixels.
 
     Raises
     ------
@@ -121,7 +125,9 @@ def read_grid(path: Path) -> Grid:
 
 
 def orientation_of(image: Image.Image) -> int:
-    """Return the EXIF orientation of an open file, 1 to 8; 1 for TIFF, which PIL rotates itself.
+    """Return the EXIF orientation of an open image file, from 1 (upright) to 8.
+
+    For TIFF files, the result is 1, because PIL itself rotates TIFF images upright.
 
     Examples
     --------
@@ -135,4 +141,4 @@ def orientation_of(image: Image.Image) -> int:
         orientation = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
     except Exception:  # pixels may be intact although the EXIF block is damaged
         return 1
-    return orientation if orientation in _TURNS else 1
+    return orientation if orientation in _TRANSPOSES else 1

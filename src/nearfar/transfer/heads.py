@@ -10,12 +10,14 @@ from torch import nn
 
 from nearfar.models import BackboneEncoder
 
-#: Grid to which regions are pooled, as for AlexNet's FC6 with images of 224 pixels.
+#: Cells per side of a pooled region. AlexNet has as many before FC6 for images of 224 pixels.
 REGION_GRID = 6
 
 
 def pooling_grid(backbone: BackboneEncoder) -> tuple[int, int]:
-    """Return the height and width of the head's pooling output; 1×1 without pooling.
+    """Return the height and width of the output of the pooling layer in the head of a backbone.
+
+    If the head has no pooling layer, the result is (1, 1).
 
     Examples
     --------
@@ -29,10 +31,12 @@ def pooling_grid(backbone: BackboneEncoder) -> tuple[int, int]:
 
 
 def region_head(backbone: BackboneEncoder) -> nn.Sequential:
-    """Build a head that maps regions of the feature map, float[b, k, 6, 6], to float[b, d].
+    """Build a version of the head of a backbone that is applied to regions of the feature map.
 
-    If the first layer was trained on a smaller grid, it is expanded to 6×6 cells. Each weight is
-    expanded to several cells and initially applies to their mean.
+    It takes regions of 6×6 cells (float[b, k, 6, 6]) and returns embeddings (float[b, d]). If the
+    first linear layer was trained on a smaller grid, it is expanded to 6×6 cells: each weight is
+    copied to the cells that replace its cell and divided by their number, so the layer initially
+    acts on their mean.
 
     Examples
     --------
@@ -51,9 +55,9 @@ def region_head(backbone: BackboneEncoder) -> nn.Sequential:
 
 
 def convolutional_head(backbone: BackboneEncoder) -> nn.Sequential:
-    """Build a convolutional version of the head, for feature maps of any size.
+    """Build a convolutional version of the head of a backbone, for feature maps of any size.
 
-    Linear layers are converted to convolutions [1]_; pooling to a fixed size is omitted.
+    Linear layers are converted to convolutions [1]_. Pooling to a fixed size is omitted.
 
     References
     ----------
@@ -85,7 +89,7 @@ def _linear(backbone: BackboneEncoder) -> list[nn.Linear]:
 
 @torch.no_grad()
 def _spread(layer: nn.Linear, grid: tuple[int, int]) -> nn.Linear:
-    """Expand a layer to a grid of 6×6 cells, with each weight divided among several cells."""
+    """Return a linear layer, expanded from a smaller grid to 6×6 cells, see `region_head`."""
     channels = layer.in_features // math.prod(grid)
     weight = layer.weight.view(layer.out_features, channels, *grid)
     for axis, side in enumerate(grid, start=2):
@@ -101,7 +105,7 @@ def _spread(layer: nn.Linear, grid: tuple[int, int]) -> nn.Linear:
 
 @torch.no_grad()
 def _convolution(layer: nn.Linear, grid: tuple[int, int]) -> nn.Conv2d:
-    """Convert a layer to a convolution with a kernel as large as the grid."""
+    """Return a linear layer as a convolution with a kernel of the size of the grid."""
     channels = layer.in_features // math.prod(grid)
     result = nn.Conv2d(channels, layer.out_features, grid)
     result.weight.copy_(layer.weight.view(layer.out_features, channels, *grid))
@@ -111,7 +115,10 @@ def _convolution(layer: nn.Linear, grid: tuple[int, int]) -> nn.Conv2d:
 
 
 def _around(grid: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Return the left, right, top and bottom padding that preserves the size of a map."""
+    """Return the padding (left, right, top, bottom) for a kernel of the size of the grid.
+
+    With this padding, a convolution preserves the size of a feature map.
+    """
     height, width = grid
     return ((width - 1) // 2, width // 2, (height - 1) // 2, height // 2)
 

@@ -1,4 +1,4 @@
-"""Label maps, which contain the class of each pixel, as in the PNG files of a VOC devkit."""
+"""Label maps, which contain the class number of each pixel, as in the masks of a VOC devkit."""
 
 from __future__ import annotations
 
@@ -24,14 +24,16 @@ IGNORE_INDEX = 255
 
 
 def read_label_map(devkit: Devkit, name: str) -> LabelMap:
-    """Return the class of each pixel of an image, uint8[h, w]; 255 for pixels to ignore.
+    """Return the class number of each pixel of an image (uint8[h, w]).
+
+    The value of ignored pixels is 255.
 
     Raises
     ------
     NearfarError
-        If the file is missing or damaged, is not a single 8-bit image, differs in size from the
-        image, does not determine by its size whether it refers to the image before or after EXIF
-        rotation, or has values that are not classes of the devkit.
+        If the mask file is missing or damaged, is not a single 8-bit image, differs in size from
+        the image, or contains values that are not classes of the devkit. Also if the size leaves
+        open whether the mask refers to the image before or after EXIF rotation.
 
     Examples
     --------
@@ -51,9 +53,9 @@ def read_label_map(devkit: Devkit, name: str) -> LabelMap:
 
 
 def read_label_map_colors(devkit: Devkit, name: str) -> tuple[LabelMap, Colors]:
-    """Return the class of each pixel, and the palette color of each value.
+    """Return the label map of an image, and the palette color of each value in the label map.
 
-    No colors are returned for grayscale palettes, which do not identify classes.
+    For grayscale palettes, which do not identify classes, no colors are returned.
 
     Raises
     ------
@@ -73,7 +75,7 @@ def read_label_map_colors(devkit: Devkit, name: str) -> tuple[LabelMap, Colors]:
             _check_mask(image)
             palette = image.getpalette("RGB") or []
             size = (image.height, image.width)
-            upright = grid.turn_image(image) if grid.is_stored(size) else image
+            upright = grid.rotate_image(image) if grid.is_stored(size) else image
             label_map = np.array(upright)
     except UnreadableError as error:
         raise NearfarError(f"{str(path)!r} cannot be read ({error})") from error
@@ -103,7 +105,7 @@ def read_label_map_colors(devkit: Devkit, name: str) -> tuple[LabelMap, Colors]:
 
 
 def write_label_map(path: str | os.PathLike[str], label_map: LabelMap) -> None:
-    """Write a label map, uint8[h, w], atomically as a PNG file with VOC's palette.
+    """Write a label map (uint8[h, w]) to a PNG file with the color palette of VOC, atomically.
 
     Examples
     --------
@@ -122,7 +124,7 @@ def write_label_map(path: str | os.PathLike[str], label_map: LabelMap) -> None:
 
 
 def voc_color(label: int) -> tuple[int, int, int]:
-    """Return VOC's color for a class, as RGB values from 0 to 255.
+    """Return the RGB color of a class number in the palette of VOC, with values from 0 to 255.
 
     Examples
     --------
@@ -137,7 +139,7 @@ def voc_color(label: int) -> tuple[int, int, int]:
 
 
 def _check_mask(image: Image.Image) -> None:
-    """Check that pixel values can be classes, not colors or gray levels."""
+    """Raise an error if the pixel values of a mask are colors or gray levels, not class numbers."""
     if image.format == "JPEG":
         raise UnreadableError("a JPEG, which changes the values of pixels: expected a PNG")
     if image.mode not in ("P", "L"):

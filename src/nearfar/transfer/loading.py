@@ -17,23 +17,25 @@ _TASKS = {each.task: each for each in (FinetunedClassifier, FinetunedDetector, F
 
 
 def load_finetuned(folder: str | os.PathLike[str]) -> Finetuned:
-    """Load a fine-tuned network on the CPU, in evaluation mode, without running code from files.
+    """Return a fine-tuned network from a folder, on the CPU and in evaluation mode.
+
+    Code in the files is never executed.
 
     Parameters
     ----------
     folder : path
-        Folder from `save` or ``nearfar transfer``. If classifiers were trained with several
-        protocols, the subfolder "linear", "fc" or "all".
+        Folder written by `save` or ``nearfar transfer``. If it contains classifiers for several
+        protocols, pass the subfolder "linear", "fc" or "all".
 
     Returns
     -------
     FinetunedClassifier, FinetunedDetector or FinetunedSegmenter
-        Fine-tuned network. `predict` returns class probabilities, boxes or label maps.
+        Fine-tuned network. The method `predict` returns class probabilities, boxes or label maps.
 
     Raises
     ------
     NearfarError
-        If the folder is damaged, or contains no fine-tuned network or several.
+        If the folder does not contain exactly one fine-tuned network, or a file is damaged.
 
     Examples
     --------

@@ -19,7 +19,7 @@ from torchvision.ops import box_iou
 from nearfar.transfer.annotations import Objects
 
 _Floats = npt.NDArray[np.floating]
-#: Average precision at 11 recall levels (until VOC 2009), or as the whole area.
+#: Average precision as a mean over 11 recall levels (until VOC 2009), or as the whole area.
 Points = Literal["11", "all"]
 
 #: Minimum intersection over union of a detection with its object.
@@ -40,12 +40,13 @@ def average_precision(
     total : int
         Number of objects in the ground truth.
     points : {"11", "all"}
-        "11" for the mean precision at recall 0, 0.1, …, 1, as until VOC 2009; "all" for the area.
+        "11" for the mean precision at recall 0, 0.1, …, 1, as in VOC before 2010; "all" for the
+        area.
 
     Returns
     -------
     float
-        Average precision, in [0, 1]; NaN if there are no objects.
+        Average precision, in [0, 1]. NaN if there are no objects.
 
     Examples
     --------
@@ -68,14 +69,16 @@ def average_precision(
 def classification_ap(
     scores: _Floats, presence: npt.NDArray[np.int8], points: Points
 ) -> npt.NDArray[np.float64]:
-    """Return the average precision of each class, float64[k].
+    """Return the average precision of each class in image classification (float64[k]).
 
     Parameters
     ----------
     scores : float[n, k]
         Confidence scores for the presence of each class in each image.
     presence : int8[n, k]
-        Presence of each class in each image: 1 if present, −1 if absent, 0 to ignore.
+        Presence of each class in each image: 1 if present, −1 if absent, 0 if ignored.
+    points : {"11", "all"}
+        See `average_precision`.
 
     Examples
     --------
@@ -98,11 +101,11 @@ class Detections:
     Parameters
     ----------
     boxes : float32[m, 4]
-        Left, top, right and bottom in pixels, as in `Objects`.
+        Left, top, right and bottom edge of each detection, in pixels, as in `Objects`.
     labels : int64[m]
-        Class numbers.
+        Class number of each detection.
     scores : float32[m]
-        Confidence scores in [0, 1].
+        Confidence score of each detection, in [0, 1].
 
     Examples
     --------
@@ -117,13 +120,25 @@ class Detections:
 
 
 def detection_ap(
-    detections: Sequence[Detections], truth: Sequence[Objects], classes: int, points: Points
+    detections: Sequence[Detections], truth: Sequence[Objects], num_classes: int, points: Points
 ) -> npt.NDArray[np.float64]:
-    """Return the average precision of each class, float64[classes].
+    """Return the average precision of each class in object detection (float64[num_classes]).
 
-    In order of confidence, each detection is matched to the object of the same class with the
-    largest intersection over union, if it is at least 0.5. The first match of an object is correct,
-    and later matches are wrong. Matches of difficult objects are ignored.
+    In descending order of confidence, each detection is matched to the object of the same class
+    with the largest intersection over union, provided that this is at least 0.5. The first
+    detection matched to an object is correct; all later ones, and detections without a match, are
+    wrong. Detections that are matched to difficult objects are ignored.
+
+    Parameters
+    ----------
+    detections : sequence of Detections
+        Detections in each image.
+    truth : sequence of Objects
+        Annotated objects in each image.
+    num_classes : int
+        Number of classes.
+    points : {"11", "all"}
+        See `average_precision`.
 
     Examples
     --------
@@ -132,7 +147,7 @@ def detection_ap(
     >>> detection_ap([Detections(box, np.array([0]), np.array([0.9]))], [truth], 1, "all")
     array([1.])
     """
-    return np.array([_class_ap(detections, truth, label, points) for label in range(classes)])
+    return np.array([_class_ap(detections, truth, label, points) for label in range(num_classes)])
 
 
 def _class_ap(
@@ -156,7 +171,10 @@ def _match(
     objects: npt.NDArray[np.float32],
     difficult: npt.NDArray[np.bool_],
 ) -> npt.NDArray[np.int8]:
-    """Return a verdict on each box, by confidence: correct (1), wrong (−1) or ignored (0)."""
+    """Return for each detected box whether it is correct (1), wrong (−1) or ignored (0).
+
+    The boxes must be in descending order of confidence.
+    """
     verdict = np.full(len(boxes), -1, np.int8)
     if len(objects) == 0:
         return verdict
@@ -177,8 +195,8 @@ class ConfusionMatrix:
 
     Parameters
     ----------
-    classes : int
-        Number of classes. Pixels with another true label, such as 255, are ignored.
+    num_classes : int
+        Number of classes. Pixels with any other true value, such as 255, are ignored.
 
     Examples
     --------
@@ -188,18 +206,23 @@ class ConfusionMatrix:
     array([1., 1.])
     """
 
-    def __init__(self, classes: int) -> None:
-        self.counts = np.zeros((classes, classes), np.int64)
+    def __init__(self, num_classes: int) -> None:
+        self.counts = np.zeros((num_classes, num_classes), np.int64)
 
     def add(self, truth: npt.NDArray[np.uint8], predicted: npt.NDArray[np.integer]) -> None:
-        """Count the pixels of an image, given its true and predicted label maps, both [h, w]."""
-        classes = len(self.counts)
-        valid = truth < classes
-        pairs = truth[valid].astype(np.int64) * classes + predicted[valid]
-        self.counts += np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+        """Add the pixels of an image, given the true and the predicted label map (both [h, w])."""
+        num_classes = len(self.counts)
+        valid = truth < num_classes
+        pairs = truth[valid].astype(np.int64) * num_classes + predicted[valid]
+        self.counts += np.bincount(pairs, minlength=num_classes**2).reshape(
+            num_classes, num_classes
+        )
 
     def iou(self) -> npt.NDArray[np.float64]:
-        """Return intersection over union per class, float64[classes]; NaN for absent classes."""
+        """Return the intersection over union of each class (float64[k]).
+
+        The value is NaN for classes that are neither in the ground truth nor predicted.
+        """
         both = self.counts.diagonal()
         either = self.counts.sum(0) + self.counts.sum(1) - both
         return np.divide(both, either, out=np.full(len(both), np.nan), where=either > 0)

@@ -1,4 +1,4 @@
-"""Whole images of any size, scaled to a given shorter side."""
+"""Images of any size, read without cropping and scaled to a given shorter side."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Picture = str | os.PathLike[str] | npt.NDArray[np.uint8]
 
 #: Value of the padding around smaller images in a batch, about the mean of ImageNet.
 PADDING = 0.45
-#: Smaller images are padded, since a backbone's last feature map would be empty.
+#: Smaller images are padded, because the last feature map of a backbone would be empty.
 MIN_PADDED_SIDE = 64
 
 #: Maximum ratio of the longer side to the requested shorter side, as in Fast R-CNN.
@@ -34,21 +34,21 @@ _MAX_RATIO = 5 / 3
 R = TypeVar("R")
 
 
-def read_scaled(picture: Picture, shorter: int) -> tuple[Tensor, float]:
-    """Read an image and scale it to a given shorter side.
+def read_scaled(picture: Picture, shorter_side: int) -> tuple[Tensor, float]:
+    """Return an image, scaled to a given shorter side.
 
     Parameters
     ----------
     picture : path or uint8[h, w, 3]
         Image file or pixels.
-    shorter : int
-        Length of the shorter side, in pixels. Elongated images are scaled further down, so that the
-        longer side is at most 5/3 of this length.
+    shorter_side : int
+        Length of the shorter side, in pixels. Elongated images are scaled to a smaller size, so
+        that the longer side is at most 5/3 of this length.
 
     Returns
     -------
     image : float32[3, h', w']
-        Image, with values in [0, 1].
+        Scaled image, with values in [0, 1].
     scale : float
         Ratio of the new size to the original size.
 
@@ -64,7 +64,7 @@ def read_scaled(picture: Picture, shorter: int) -> tuple[Tensor, float]:
     ((3, 20, 30), 0.5)
     """
     height, width = picture_size(picture)
-    scale = min(shorter / min(height, width), _MAX_RATIO * shorter / max(height, width))
+    scale = min(shorter_side / min(height, width), _MAX_RATIO * shorter_side / max(height, width))
     size = (max(1, round(height * scale)), max(1, round(width * scale)))
     if isinstance(picture, np.ndarray):
         resized = ImageOps.fit(Image.fromarray(picture), size[::-1], Image.Resampling.BILINEAR)
@@ -97,7 +97,7 @@ def picture_size(picture: Picture) -> tuple[int, int]:
 
 
 def read_full_size(picture: Picture) -> npt.NDArray[np.uint8]:
-    """Return the pixels of an image at the original size, uint8[h, w, 3].
+    """Return the pixels of an image at the original size (uint8[h, w, 3]).
 
     Raises
     ------
@@ -119,7 +119,7 @@ def read_full_size(picture: Picture) -> npt.NDArray[np.uint8]:
 def read_each(
     devkit: Devkit, names: Sequence[str], read: Callable[[Devkit, str], R], track: Track = silent
 ) -> Iterator[R]:
-    """Check that each image of a split can be decoded, and yield the result of `read` for it.
+    """Yield `read(devkit, name)` for each image name, after checking that the image can be decoded.
 
     Raises
     ------
@@ -135,9 +135,10 @@ def read_each(
 
 
 def pad_and_stack(images: Sequence[Tensor], value: float) -> Tensor:
-    """Stack images of any size, [c, h, w], into a batch, [b, c, h', w'], aligned at the upper left.
+    """Return images of any size ([c, h, w]) as one batch ([b, c, h', w']).
 
-    Images are padded to the largest height and width, at least 64×64.
+    Each image is padded with `value` at the bottom and at the right, to the largest height and the
+    largest width of all images, but at least to 64×64.
 
     Examples
     --------

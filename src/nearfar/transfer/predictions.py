@@ -1,4 +1,4 @@
-"""Files of predictions for new images: probabilities, detections or label maps."""
+"""Files with predictions for new images: probabilities, detections or label maps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from nearfar.transfer.loading import Finetuned
 from nearfar.transfer.metrics import Detections
 from nearfar.transfer.pictures import Picture, read_full_size
 from nearfar.transfer.segmentation import FinetunedSegmenter
-from nearfar.transfer.storage import writing
+from nearfar.transfer.storage import open_output
 
 #: Names of all output files and folders.
 _OWN = ("predictions.csv", "detections.json", "drawn", "classes.json", "masks")
@@ -34,20 +34,23 @@ def write_predictions(
 ) -> None:
     """Write predictions for images to a folder.
 
-    A classifier writes ``predictions.csv``, with the name, the class, and the probability of each
-    class. A detector writes ``detections.json`` and, to the subfolder ``drawn``, each image with
-    all boxes that have a score of at least 0.5. A segmenter writes a label map per image to the
-    subfolder ``masks``, as PNG with VOC's palette, and the classes to ``classes.json``.
+    For a classifier, ``predictions.csv`` contains the name of each image, the most probable class,
+    and the probability of each class. For a detector, ``detections.json`` contains all detections,
+    and the subfolder ``drawn`` contains each image with the detected boxes that have a score of at
+    least 0.5. For a segmenter, the subfolder ``masks`` contains a label map for each image, as a
+    PNG file with the palette of VOC, and ``classes.json`` contains the class names.
 
     Parameters
     ----------
     model : FinetunedClassifier, FinetunedDetector or FinetunedSegmenter
-        See `load_finetuned`.
+        Fine-tuned network, see `load_finetuned`.
     images : Images
-        Images. For a classifier, they must have its image shape. Otherwise, they are read again at
-        their original size.
+        Images to predict. For a classifier, they must have the image shape of the classifier. For
+        other networks, image files are read again at the original size.
     folder : Path
         Output folder, created if needed.
+    track : Track
+        Progress display, see `nearfar.progress.Track`.
 
     Raises
     ------
@@ -72,7 +75,7 @@ def write_predictions(
     """
     folder = Path(folder)
     names = images.names()
-    with writing(folder, _OWN):
+    with open_output(folder, _OWN):
         if isinstance(model, FinetunedClassifier):
             _write_probabilities(model, images, folder, track)
         elif isinstance(model, FinetunedDetector):
@@ -139,7 +142,7 @@ def _write_label_maps(
 
 
 def _draw(picture: Picture, detections: Detections, classes: Sequence[str]) -> Image.Image:
-    """Return an image with the boxes that have a high score, and their classes."""
+    """Return an image on which boxes with a score of at least 0.5 are drawn, with class names."""
     image = Image.fromarray(read_full_size(picture))
     pencil = ImageDraw.Draw(image)
     for box, label, score in zip(
@@ -154,7 +157,7 @@ def _draw(picture: Picture, detections: Detections, classes: Sequence[str]) -> I
 
 
 def _pictures(images: Images) -> Sequence[Picture]:
-    """Return images at their original size, if stored, or their pixels."""
+    """Return images at the original size if they are stored in files, otherwise as they are."""
     if isinstance(images, StoredImages):
         return _StoredPictures(images)
     pixels = to_unit(images.batch(range(len(images)))).clamp(0, 1).mul(255).round().byte()
@@ -162,7 +165,7 @@ def _pictures(images: Images) -> Sequence[Picture]:
 
 
 class _StoredPictures(Sequence[Picture]):
-    """Sequence of stored images at their original size, read on demand."""
+    """Sequence of stored images, read on demand at the original size."""
 
     def __init__(self, images: StoredImages) -> None:
         self.images = images
@@ -172,14 +175,16 @@ class _StoredPictures(Sequence[Picture]):
 
     def __getitem__(self, row: Any) -> Any:
         try:
-            return self.images.whole(range(len(self))[row]).permute(1, 2, 0).contiguous().numpy()
+            return (
+                self.images.full_size(range(len(self))[row]).permute(1, 2, 0).contiguous().numpy()
+            )
         except UnreadableError as error:
-            place = self.images.items[row].place
-            raise NearfarError(f"{place!r} cannot be read ({error})") from error
+            location = self.images.items[row].location
+            raise NearfarError(f"{location!r} cannot be read ({error})") from error
 
 
 def _path_in(folder: Path, name: str) -> Path:
-    """Return the path of a PNG file with the name of an image, and create its parent folders."""
+    """Return the path of a PNG file that is named after an image, and create its parent folders."""
     *folders, file = (fitting_name(part, "") for part in Path(name).parts)
     path = folder.joinpath(*folders, fitting_name(file, ".png"))
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -36,25 +36,29 @@ def propose(
     folder: str | os.PathLike[str] | None = None,
     track: Track = silent,
 ) -> list[Boxes]:
-    """Return region proposals for images of a devkit.
+    """Return region proposals from selective search for images of a devkit.
 
     Parameters
     ----------
+    devkit : Devkit
+        Devkit that contains the images.
     names : sequence of str
         Names of the images.
     folder : Path, optional
         Cache folder, with one file per image. Default: no cache.
+    track : Track
+        Progress display, see `nearfar.progress.Track`.
 
     Returns
     -------
     list of float32[m, 4]
-        Proposals for each image, at most 2,000: left, top, right and bottom in pixels, as in
+        At most 2,000 boxes for each image: left, top, right and bottom edge in pixels, as in
         `Objects`.
 
     Raises
     ------
     NearfarError
-        If OpenCV is not installed, or an image or a file in the folder cannot be read.
+        If OpenCV is not installed, or an image or a file in the cache folder cannot be read.
 
     Examples
     --------
@@ -73,7 +77,9 @@ def propose(
 
 
 def selective_search(picture: Picture) -> Boxes:
-    """Return region proposals for an image from selective search, float32[m, 4]; needs OpenCV.
+    """Return region proposals from selective search for an image (float32[m, 4]).
+
+    Selective search needs OpenCV.
 
     Parameters
     ----------

@@ -59,18 +59,18 @@ _DROPOUT = 0.5
 
 @dataclass(frozen=True)
 class SegmentationSet:
-    """Images of a devkit with label maps.
+    """Images of a devkit for semantic segmentation.
 
     Parameters
     ----------
     devkit : Devkit
         Devkit that contains the images.
     names : sequence of str
-        Names of n images.
+        Names of the n images.
     size : int
         Length to which the shorter side of images is scaled, in pixels.
     colors : mapping of int to (red, green, blue)
-        Color of each value in the palettes of the label maps.
+        Color of each value of the label maps, according to the palettes of the files.
 
     Examples
     --------
@@ -96,20 +96,26 @@ def open_segmentation_set(
     *,
     colors: Mapping[int, tuple[int, int, int]] | None = None,
 ) -> SegmentationSet:
-    """Open the images and label maps of a split, after reading each of them once.
+    """Return the images in a split of a devkit, after checking all images and label maps.
 
     Parameters
     ----------
+    devkit : Devkit
+        Devkit that contains the images.
+    split : str
+        Name of the split.
     size : int
         Length to which the shorter side of images is scaled, in pixels.
+    track : Track
+        Progress display, see `nearfar.progress.Track`.
     colors : mapping of int to (red, green, blue), optional
-        Colors of another split, which must match.
+        `colors` of another split. Both splits must use the same palette.
 
     Raises
     ------
     NearfarError
-        If a file of the devkit cannot be used, a value has several colors in the palettes, or all
-        pixels of the split are ignored or background.
+        If a file of the devkit cannot be used, a value has different colors in different files, or
+        all pixels are ignored or background.
 
     Examples
     --------
@@ -147,19 +153,21 @@ def open_segmentation_set(
 
 
 class FCN(nn.Module):
-    """FCN-32s, FCN-16s or FCN-8s, which adds scores of embeddings and of finer feature maps.
+    """Fully convolutional network: FCN-32s, FCN-16s or FCN-8s.
 
-    Scores are upsampled by bilinear interpolation between cell centers. (In the paper, upsampling
-    is learned, with bilinear initialization.)
+    The network computes class scores from the embeddings and adds class scores from finer feature
+    maps. Scores are upsampled by bilinear interpolation between cell centers. (In the original FCN,
+    upsampling is learned, with bilinear initialization.)
 
     Parameters
     ----------
     backbone : BackboneEncoder
-        Backbone; a copy of it is used.
-    classes : int
+        Backbone. A copy is used.
+    num_classes : int
         Number of classes.
     stride : {32, 16, 8}
-        Output stride, for zero, one or two finer feature maps.
+        Stride of the finest scores before upsampling. With 32, 16 and 8, the network uses zero, one
+        and two finer feature maps, respectively.
 
     Raises
     ------
@@ -173,22 +181,25 @@ class FCN(nn.Module):
     torch.Size([1, 5, 97, 130])
     """
 
-    def __init__(self, backbone: BackboneEncoder, classes: int, stride: Stride) -> None:
+    def __init__(self, backbone: BackboneEncoder, num_classes: int, stride: Stride) -> None:
         super().__init__()
         self.backbone = copy.deepcopy(backbone)
         self.head = convolutional_head(backbone)
         self.backbone.head = nn.Sequential()
         self.drop = nn.Dropout(_DROPOUT)
-        self.score = nn.Conv2d(backbone.embedding_size, classes, 1)
-        self.cells = backbone.grid.behind(self.head)
+        self.score = nn.Conv2d(backbone.embedding_size, num_classes, 1)
+        self.cells = backbone.grid.after(self.head)
         channels = skip_channels(backbone, stride)
-        self.skips = nn.ModuleList(nn.Conv2d(width, classes, 1) for width in channels)
+        self.skips = nn.ModuleList(nn.Conv2d(width, num_classes, 1) for width in channels)
         for layer in (self.score, *self.skips):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return scores, float[b, classes, h, w], for images, float[b, 3, h, w] in [0, 1]."""
+        """Return the score of each class for each pixel (float[b, num_classes, h, w]).
+
+        The images are float[b, 3, h, w], with values in [0, 1].
+        """
         maps = self.backbone.feature_maps(images)
         cells, embeddings = self.cells, self.head(maps[self.backbone.grid])
         scores: Tensor = self.score(self.drop(embeddings))
@@ -200,7 +211,7 @@ class FCN(nn.Module):
 
 @torch.no_grad()
 def skip_channels(backbone: BackboneEncoder, stride: Stride) -> list[int]:
-    """Return the numbers of channels of the finer feature maps in an FCN, coarsest first.
+    """Return the number of channels of each finer feature map that an FCN uses, coarsest first.
 
     Raises
     ------
@@ -215,7 +226,7 @@ def skip_channels(backbone: BackboneEncoder, stride: Stride) -> list[int]:
     """
     probe = torch.zeros(1, 3, MIN_PADDED_SIDE, MIN_PADDED_SIDE)
     maps = copy.deepcopy(backbone).eval().feature_maps(probe)
-    finer = _finer_maps(maps, backbone.grid.behind(convolutional_head(backbone)))
+    finer = _finer_maps(maps, backbone.grid.after(convolutional_head(backbone)))
     if len(finer) < _SKIPS[stride]:
         raise NearfarError(
             f"FCN-{stride}s needs {_SKIPS[stride]} finer feature maps, but this backbone "
@@ -242,7 +253,7 @@ class FinetunedSegmenter:
     backbone : BackboneSpec
         Architecture of the backbone.
     classes : tuple of str
-        Classes of the values in a label map.
+        Names of the classes, in the order of the values in a label map.
     size : int
         Length to which the shorter side of images is scaled, in pixels.
     stride : {32, 16, 8}
@@ -273,7 +284,7 @@ class FinetunedSegmenter:
     stride: Stride
 
     def predict(self, pictures: Sequence[Picture], *, track: Track = silent) -> Iterator[LabelMap]:
-        """Predict the label map of each image.
+        """Yield the predicted label map of each image.
 
         Parameters
         ----------
@@ -283,7 +294,7 @@ class FinetunedSegmenter:
         Yields
         ------
         uint8[h, w]
-            Class of each pixel, at the original size of the image.
+            Class number of each pixel, at the original size of the image.
 
         Raises
         ------
@@ -304,7 +315,7 @@ class FinetunedSegmenter:
             yield scores.argmax(1)[0].byte().cpu().numpy()
 
     def evaluate(self, test: SegmentationSet, *, track: Track = silent) -> ConfusionMatrix:
-        """Return the confusion matrix of pixels at the original size of the files."""
+        """Return the confusion matrix of all pixels, at the original size of the test images."""
         matrix = ConfusionMatrix(len(self.classes))
         predictions = self.predict(test.pictures(), track=track)
         for name, predicted in zip(test.names, predictions, strict=True):
@@ -312,7 +323,10 @@ class FinetunedSegmenter:
         return matrix
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write the network as safetensors and its configuration as JSON, see `load_finetuned`."""
+        """Write the weights (safetensors) and the configuration (JSON) to a folder.
+
+        Use `load_finetuned` to read the segmenter.
+        """
         config = {
             "task": self.task,
             "backbone": vars(self.backbone),
@@ -324,7 +338,7 @@ class FinetunedSegmenter:
 
     @classmethod
     def from_config(cls, config: dict[str, Any], tensors: dict[str, Tensor]) -> FinetunedSegmenter:
-        """Build the segmenter from its configuration and weights."""
+        """Return the segmenter with the given configuration and weights, as written by `save`."""
         backbone, classes = BackboneSpec(**config["backbone"]), tuple(config["classes"])
         network = FCN(backbone.build(), len(classes), config["stride"])
         network.load_state_dict(tensors)
@@ -346,18 +360,22 @@ def finetune_segmenter(
     device: str | torch.device = "auto",
     track: Track = silent,
 ) -> FinetunedSegmenter:
-    """Train an FCN on random square crops of images, which are mirrored with probability 0.5.
+    """Train an FCN on random square crops of images. Half of the crops are mirrored.
 
     Parameters
     ----------
     backbone : BackboneEncoder
-        Backbone; a copy of it is trained.
+        Backbone. A copy is trained; the backbone itself is not changed.
     train : SegmentationSet
         Training images.
     stride : {32, 16, 8}
         See `FCN`.
     config : FinetuneConfig
         Training options.
+    device : str or torch.device
+        Device for training.
+    track : Track
+        Progress display, see `nearfar.progress.Track`.
 
     Returns
     -------
@@ -410,13 +428,16 @@ def finetune_segmenter(
 
 
 def _resize(label_map: LabelMap, size: Sequence[int]) -> Tensor:
-    """Return a label map, resized to another size, uint8[1, h, w]."""
+    """Return a label map, resized to `size` (uint8[1, h, w])."""
     pixels = torch.from_numpy(label_map)[None, None]
     return interpolate(pixels, tuple(size), mode="nearest-exact")[0]
 
 
 def _random_crop(image: Tensor, label_map: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    """Crop an image and its label map to at most `side` pixels per side, and mirror some."""
+    """Return a random crop of an image and of its label map, mirrored with probability 0.5.
+
+    The crop has at most `side` pixels per side.
+    """
     height, width = image.shape[1:]
     top = int(torch.randint(max(height - side, 0) + 1, ()))
     left = int(torch.randint(max(width - side, 0) + 1, ()))

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from nearfar.errors import NearfarError, reason
 from nearfar.files import (
     is_unfinished_output,
+    remove_empty_on_failure,
     remove_leftovers,
-    removed_if_empty,
     unfinished_output,
     write_json,
 )
@@ -31,7 +31,10 @@ _FORMAT = 1
 
 
 def write_finetuned(folder: Path, network: nn.Module, config: Mapping[str, Any]) -> None:
-    """Write a network and then its configuration, which completes the folder."""
+    """Write the weights of a fine-tuned network and, last, its configuration to a folder.
+
+    A folder without the configuration is incomplete.
+    """
     make_folder(folder)
     (folder / CONFIG).unlink(missing_ok=True)
     write_tensors(folder / WEIGHTS, to_cpu(network.state_dict()))
@@ -67,7 +70,9 @@ def read_finetuned(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 @contextmanager
 def claim_folder(folder: str | os.PathLike[str] | None) -> Iterator[None]:
-    """Create a writable folder, and remove it if the context fails before anything is written.
+    """Context manager that creates a folder, and removes it again if it is empty after an error.
+
+    If `folder` is None, nothing is done.
 
     Raises
     ------
@@ -86,33 +91,35 @@ def claim_folder(folder: str | os.PathLike[str] | None) -> Iterator[None]:
     if folder is None:
         yield
         return
-    with removed_if_empty(Path(folder)):
+    with remove_empty_on_failure(Path(folder)):
         make_folder(Path(folder))
         yield
 
 
 @contextmanager
-def writing(folder: Path, own: Collection[str]) -> Iterator[None]:
-    """Mark a folder while output is written to it, after removing unfinished earlier output.
+def open_output(folder: Path, names: Collection[str]) -> Iterator[None]:
+    """Context manager that marks a folder as unfinished while output is written to it.
+
+    Unfinished output of an earlier process is removed first.
 
     Parameters
     ----------
     folder : Path
         Output folder, created if needed.
-    own : collection of str
-        Names of all files and folders that may be written.
+    names : collection of str
+        Names of all files and subfolders that may be written.
 
     Examples
     --------
     >>> with tempfile.TemporaryDirectory() as root:
-    ...     with writing(Path(root), {"scores.json"}):
+    ...     with open_output(Path(root), {"scores.json"}):
     ...         Path(root, "scores.json").touch()
     ...     [path.name for path in Path(root).iterdir()]
     ['scores.json']
     """
     make_folder(folder)
     if is_unfinished_output(folder):
-        for path in [folder / name for name in own]:
+        for path in [folder / name for name in names]:
             if path.is_dir():
                 shutil.rmtree(path)
             else:

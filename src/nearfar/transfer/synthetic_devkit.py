@@ -22,18 +22,19 @@ MOST_OBJECTS = 3
 def write_scenes(
     root: str | os.PathLike[str], count: int, *, size: tuple[int, int] = (96, 128), seed: int = 0
 ) -> Path:
-    """Write a devkit of images with one to three shapes, including boxes, masks and splits.
+    """Write a devkit of images that show one to three shapes, with boxes, masks and splits.
 
     Parameters
     ----------
     root : str or path
         Output folder, created if needed.
     count : int
-        Number of images. Half of them are in train, a quarter in val and a quarter in test.
+        Number of images. Half of them are in the split "train", a quarter in "val", and a quarter
+        in "test".
     size : tuple of int
         Height and width of the images, in pixels.
     seed : int
-        Seed of the scenes.
+        Seed of the random scenes.
 
     Returns
     -------
@@ -71,7 +72,9 @@ def write_scenes(
 def write_classes(
     root: str | os.PathLike[str], count: int, *, size: tuple[int, int] = (64, 64), seed: int = 0
 ) -> Path:
-    """Write `count` images of each shape to a subfolder with its name, and return `root`.
+    """Write `count` images of each shape, and return `root`.
+
+    The subfolders of `root` are named after the shapes: "disc", "square" and "triangle".
 
     Examples
     --------
@@ -84,7 +87,7 @@ def write_classes(
     for label, shape in enumerate(SHAPES):
         (root / shape).mkdir(parents=True, exist_ok=True)
         for number in range(count):
-            image, mask = _ground(size, generator)
+            image, mask = _background(size, generator)
             _draw(image, mask, label, generator)
             image.save(root / shape / f"{number:04}.jpg")
     return root
@@ -93,7 +96,7 @@ def write_classes(
 def _write_scene(
     root: Path, name: str, size: tuple[int, int], generator: np.random.Generator
 ) -> None:
-    image, mask = _ground(size, generator)
+    image, mask = _background(size, generator)
     annotation = Element("annotation")
     SubElement(annotation, "filename").text = f"{name}.jpg"
     for label in generator.integers(len(SHAPES), size=generator.integers(1, MOST_OBJECTS + 1)):
@@ -110,8 +113,8 @@ def _write_scene(
     ElementTree(annotation).write(root / "Annotations" / f"{name}.xml", encoding="utf-8")
 
 
-def _ground(size: tuple[int, int], generator: np.random.Generator) -> tuple[Any, Any]:
-    """Return a dark, noisy image and an empty mask."""
+def _background(size: tuple[int, int], generator: np.random.Generator) -> tuple[Any, Any]:
+    """Return a dark image with noise, and an empty mask of the same size."""
     height, width = size
     noise = generator.normal(80, 12, (height, width, 3)) + generator.normal(0, 20, 3)
     pixels: npt.NDArray[np.uint8] = noise.clip(0, 255).astype(np.uint8)
@@ -121,7 +124,10 @@ def _ground(size: tuple[int, int], generator: np.random.Generator) -> tuple[Any,
 def _draw(
     image: Any, mask: Any, label: int, generator: np.random.Generator
 ) -> tuple[int, int, int, int]:
-    """Draw a shape at a random position, and return the first and last pixels of its box."""
+    """Draw a shape at a random position on an image and its mask, and return its box.
+
+    The box contains the left, top, right and bottom pixel of the shape, numbered from 0.
+    """
     width, height = image.size
     side = int(generator.integers(min(width, height) // 4, min(width, height) // 2))
     left, top = (int(generator.integers(0, length - side)) for length in (width, height))

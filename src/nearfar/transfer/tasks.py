@@ -1,4 +1,4 @@
-"""Transfer tasks: fine-tuning of pretrained weights, evaluation, and results."""
+"""Transfer tasks: fine-tuning of pretrained weights, and evaluation of the result."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ from nearfar.transfer.segmentation import (
     open_segmentation_set,
     skip_channels,
 )
-from nearfar.transfer.storage import CONFIG, WEIGHTS, claim_folder, writing
+from nearfar.transfer.storage import CONFIG, WEIGHTS, claim_folder, open_output
 
 #: Subfolder for the proposals of `transfer_detection`.
 PROPOSALS_FOLDER = "proposals"
@@ -63,7 +63,7 @@ F = TypeVar("F", bound=Callable[..., "TransferResult"])
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Weights to transfer, and training options.
+    """Weights to transfer, and options for training.
 
     Parameters
     ----------
@@ -72,13 +72,13 @@ class Source:
     like : path, optional
         See `open_backbone`.
     size : int, optional
-        Image size in pixels: the side of square images for classification, otherwise the shorter
-        side. The default depends on the task.
+        Image size in pixels. For classification, it is the side of square images; otherwise, it is
+        the length of the shorter side. The default depends on the task.
     config : FinetuneConfig, optional
         Training options. The default depends on the task.
     folder : path, optional
-        Output folder, see `TransferResult.save`. It is created before any data are read, so that
-        errors are raised early.
+        Output folder, see `TransferResult.save`. It is created before any data is read, so that
+        errors occur early.
     device : {"auto", "cpu", "cuda", "mps"}
         Device for training.
     track : callable
@@ -108,17 +108,20 @@ class TransferResult:
     task : {"classify", "detect", "segment"}
         Name of the task.
     scores : mapping of str to mapping of str to float
-        Scores, in [0, 1] or NaN, by row (protocol or class) and by column (metric).
-    settings : mapping of str
-        All settings that affect the scores, as JSON types.
+        For each row of the table (protocol or class), the score in each column (metric). Scores are
+        in [0, 1], or NaN if unknown.
+    settings : mapping of str to object
+        All settings that affect the scores, by name, as JSON types.
     notes : sequence of str
         Notes below the table.
     models : mapping of str to fine-tuned network
-        Networks by protocol, or a single network by the name of the task.
+        Fine-tuned networks. For classification, the keys are the protocols. For other tasks, the
+        only key is the name of the task.
     test : ClassificationSet, DetectionSet or SegmentationSet
-        Test set.
+        Test images.
     predictions : array or list of Detections, optional
-        Scores of the last classifier, float32[n, k], or detections for each test image.
+        For classification, the scores of the last classifier (float32[n, k]). For detection, the
+        detections in each test image.
 
     Examples
     --------
@@ -137,20 +140,27 @@ class TransferResult:
     test: ClassificationSet | DetectionSet | SegmentationSet | None
     predictions: Any = None
 
-    def writing(self, folder: PathLike) -> AbstractContextManager[None]:
-        """Mark a folder while results are written to it, so that unfinished results are recognized.
+    def open_output(self, folder: PathLike) -> AbstractContextManager[None]:
+        """Context manager that marks a folder as unfinished while results are written to it.
 
         Raises
         ------
         NearfarError
             If the folder is not writable.
         """
-        endings = ("json", "md", "png")
-        own = (*PROTOCOLS, CONFIG, WEIGHTS, *(f"{self.task}.{ending}" for ending in endings))
-        return writing(Path(folder), own)
+        extensions = ("json", "md", "png")
+        names = (
+            *PROTOCOLS,
+            CONFIG,
+            WEIGHTS,
+            *(f"{self.task}.{extension}" for extension in extensions),
+        )
+        return open_output(Path(folder), names)
 
     def save(self, folder: PathLike) -> None:
-        """Save the networks to a folder; classifiers are saved to subfolders named by protocol.
+        """Write the fine-tuned networks to a folder.
+
+        Each classifier is written to a subfolder that is named after the protocol.
 
         Raises
         ------
@@ -162,7 +172,7 @@ class TransferResult:
 
 
 def _claims_folder(transfer: F) -> F:
-    """Decorator that creates the output folder in advance and removes it if it remains empty."""
+    """Decorator that creates the output folder first, and removes it if it is empty on error."""
 
     @functools.wraps(transfer)
     def claiming(source: Source, *arguments: Any, **options: Any) -> TransferResult:
@@ -190,7 +200,7 @@ def transfer_classification(
     source : Source
         Weights and training options.
     data : path
-        VOC devkit, with one or more classes per image, or images with a single label each.
+        VOC devkit, with one or several classes per image; or images with exactly one class each.
     protocols : sequence of {"linear", "fc", "all"}
         See `finetune_classifier`.
     splits : tuple of str, optional
@@ -200,8 +210,8 @@ def transfer_classification(
     labels_per_class : int, optional
         Number of training images per class, unless `data` is a devkit. Default: all.
     open_source : callable
-        Function that opens images, given `size` and `channels`. Default:
-        `nearfar.data.open_images`.
+        Function that takes a path and the keyword arguments `size` and `channels`, and returns
+        `Images`. Default: `nearfar.data.open_images`.
 
     Raises
     ------
@@ -234,7 +244,7 @@ def transfer_classification(
                 f"test and labels_per_class do not apply to a devkit, such as {str(data)!r}"
             )
         devkit, splits = Devkit.open(data), splits or ("trainval", "test")
-        devkit.check_apart("Main", *splits)
+        devkit.check_disjoint("Main", *splits)
         train_set, test_set = (
             open_classification_set(devkit, split, size, source.track) for split in splits
         )
@@ -295,7 +305,7 @@ def transfer_detection(
     splits: tuple[str, str] = ("trainval", "test"),
     proposals: PathLike | None = None,
 ) -> TransferResult:
-    """Transfer weights to object detection with Fast R-CNN; needs OpenCV.
+    """Transfer weights to object detection with Fast R-CNN. This needs OpenCV.
 
     Parameters
     ----------
@@ -306,8 +316,8 @@ def transfer_detection(
     splits : tuple of str
         Training and test splits.
     proposals : path, optional
-        Cache folder for region proposals. Default: the subfolder "proposals" of `source.folder`, if
-        given.
+        Cache folder for region proposals. Default: the subfolder "proposals" of `source.folder`;
+        without `source.folder`, no cache.
 
     Raises
     ------
@@ -332,7 +342,7 @@ def transfer_detection(
     """
     backbone, config, device = _open(source, DETECTION_CONFIG)
     devkit, size = Devkit.open(data), source.size or DETECTION_SIZE
-    devkit.check_apart("Main", *splits)
+    devkit.check_disjoint("Main", *splits)
     if proposals is None and source.folder is not None:
         proposals = Path(source.folder) / PROPOSALS_FOLDER
     cache = None if proposals is None else Path(proposals)
@@ -403,7 +413,7 @@ def transfer_segmentation(
     backbone, config, device = _open(source, SEGMENTATION_CONFIG)
     skip_channels(backbone, stride)
     devkit, size = Devkit.open(data), source.size or SEGMENTATION_SIZE
-    devkit.check_apart("Segmentation", *splits)
+    devkit.check_disjoint("Segmentation", *splits)
     train_set = open_segmentation_set(devkit, splits[0], size, source.track)
     test_set = open_segmentation_set(devkit, splits[1], size, source.track, colors=train_set.colors)
     _initialize_on_devkit(source, backbone, config, train_set)
@@ -433,7 +443,7 @@ def transfer_segmentation(
 def _open(
     source: Source, default: FinetuneConfig
 ) -> tuple[BackboneEncoder, FinetuneConfig, torch.device]:
-    """Return the backbone, the training options and the device, before any data are read."""
+    """Return the backbone, the training options and the device for a transfer."""
     device = resolve_device(source.device)
     config = source.config or default
     return open_backbone(source.weights, like=source.like, seed=config.seed), config, device
@@ -480,7 +490,10 @@ def _describe(
 
 
 def _with_mean(names: Sequence[str], columns: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """Return a row per class, and a row with the mean over classes that have a value."""
+    """Return the scores of each class as a row, and a row "mean" with the mean over the classes.
+
+    Classes without a value (NaN) are left out of the mean.
+    """
     rows = {
         name: {title: float(values[row]) for title, values in columns.items()}
         for row, name in enumerate(names)

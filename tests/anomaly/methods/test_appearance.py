@@ -27,14 +27,16 @@ def test_appearance_error_equals_scikit_learn():
     grid = Grid(size, 2 * side, side)
     learned = Grid((size[0] - side, size[1] - side), side, side)
     border = side // 2
-    patches = np.concatenate([learned.cut(f[None, border:-border, border:-border]) for f in frames])
+    patches = np.concatenate(
+        [learned.extract(f[None, border:-border, border:-border]) for f in frames]
+    )
     flat = patches.reshape(len(patches), -1) / 255
     found = fit_appearance([ArrayClip(frames)], grid)
     count = side**2 - len(found.left_out)
     assert count >= 5
     pca = PCA(count, svd_solver="full").fit(flat)
     window = generator.integers(0, 256, (3, *size)).astype(np.uint8)
-    middles = grid.cut(window[-1:])[:, 0, side // 2 : -side // 2, side // 2 : -side // 2]
+    middles = grid.extract(window[-1:])[:, 0, side // 2 : -side // 2, side // 2 : -side // 2]
     middles = middles.reshape(len(middles), -1) / 255
     expected = np.square(middles - pca.inverse_transform(pca.transform(middles))).mean(1)
     np.testing.assert_allclose(found.score(window, grid).ravel(), expected, rtol=1e-3)

@@ -50,7 +50,7 @@ def test_embedding_distance_of_normal_patches_is_zero():
     encoder = torch.nn.Flatten()
     window = np.random.default_rng(0).integers(0, 256, (1, 16, 16), dtype=np.uint8)
     grid = Grid((16, 16), 8, 8)
-    bank = torch.from_numpy(grid.cut(window)).float().flatten(1) / 255
+    bank = torch.from_numpy(grid.extract(window)).float().flatten(1) / 255
     np.testing.assert_allclose(EmbeddingDistance(encoder, bank).score(window, grid), 0, atol=1e-2)
     moved = EmbeddingDistance(encoder, bank[:1] + 1).score(window, grid)
     assert moved[0, 0] == pytest.approx(8, rel=1e-4)

@@ -17,8 +17,8 @@ HEIGHT, WIDTH = 14, 6
 def walk(speed: float, frames: int, seed: int = 0) -> np.ndarray:
     """A walker on a ramp: the upper half is light, the lower half changes with each frame."""
     generator = np.random.default_rng(seed)
-    ground = np.linspace(80, 95, 2 * PATCH)[None].repeat(2 * PATCH, 0)
-    clip = ground + generator.normal(0, NOISE, (frames, *ground.shape))
+    background = np.linspace(80, 95, 2 * PATCH)[None].repeat(2 * PATCH, 0)
+    clip = background + generator.normal(0, NOISE, (frames, *background.shape))
     for number in range(frames):
         left, top = round(20 + speed * number) % (2 * PATCH - WIDTH), 25
         clip[number, top : top + HEIGHT // 2, left : left + WIDTH] = 230
@@ -90,9 +90,9 @@ def test_cut_surroundings_centers_the_patch(top, left):
 def test_draw_samples_by_kind_and_share(kind):
     clip = ArrayClip(walk(2, 60))
     grid = Grid((2 * PATCH, 2 * PATCH), 16, 4)
-    drawn = draw_samples([clip], grid, 3, seed=0, count=40, shares={kind: 0.5})
+    drawn = draw_samples([clip], grid, 3, seed=0, count=40, fractions={kind: 0.5})
     assert (~drawn.abnormal).sum() == 40
     assert drawn.abnormal.sum() == 20
     assert drawn.patches.shape == (60, 3, 16, 16)
-    again = draw_samples([clip], grid, 3, seed=0, count=40, shares={kind: 0.5})
+    again = draw_samples([clip], grid, 3, seed=0, count=40, fractions={kind: 0.5})
     assert torch.equal(drawn.patches, again.patches)

@@ -84,7 +84,7 @@ OWN = {
     "finder": (quick(finder=Wide), quick(finder=ExactFinder), "finder", Wide),
     "similarity": (quick(similarity=distance), quick(similarity=Cosine), "similarity", distance),
     "augmentation": (
-        quick(objective="contrastive", augmentation=ShapeAugmentation(turn=3)),
+        quick(objective="contrastive", augmentation=ShapeAugmentation(degrees=3)),
         quick(objective="contrastive", augmentation=torch.nn.Identity()),
         "augmentation",
         ShapeAugmentation,

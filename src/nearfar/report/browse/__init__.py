@@ -1,4 +1,4 @@
-"""Interactive maps of images, as part of an HTML page or as a table."""
+"""Interactive maps of images, in an HTML page or as a table."""
 
 from nearfar.report.browse.html import browser
 from nearfar.report.browse.image_map import MAX_BROWSED, ImageMap, choose_rows, map_images

@@ -1,4 +1,4 @@
-"""Interactive map of images as part of a self-contained HTML page."""
+"""Interactive map of images for a self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 from torch.nn.functional import interpolate
 
-from nearfar.data import Images, in_order, load, to_unit
+from nearfar.data import Images, load_batches, sequential_batches, to_unit
 from nearfar.errors import NearfarError
 from nearfar.files import natural_key
 from nearfar.progress import Track, silent
@@ -28,7 +28,7 @@ _MOST_BYTES, _QUALITIES = 19_000_000, (75, 55, 35, 15)
 
 
 def browser(image_map: ImageMap, *, track: Track = silent) -> str:
-    """Return a map of images as HTML, for a page with `browse.css` and `browse.js`.
+    """Return a map of images as HTML. The page must also contain `browse.css` and `browse.js`.
 
     Raises
     ------
@@ -68,7 +68,10 @@ def browser(image_map: ImageMap, *, track: Track = silent) -> str:
 
 
 def _sheets(images: Images, side: int, track: Track) -> list[str]:
-    """Return thumbnail sheets as base64 WebP, at the highest quality within the size limit."""
+    """Return sheets of thumbnails as WebP files in base64.
+
+    The highest compression quality is used for which all sheets fit in the size limit.
+    """
     sheets = [Image.fromarray(pixels) for pixels in _pixel_sheets(images, side, track)]
     files: list[bytes] = []
     for quality in _QUALITIES:
@@ -83,9 +86,9 @@ def _sheets(images: Images, side: int, track: Track) -> list[str]:
 
 
 def _pixel_sheets(images: Images, side: int, track: Track) -> Iterator[npt.NDArray[np.uint8]]:
-    """Yield sheets of 16×16 thumbnails, uint8[h, w, 3]; the last sheet may have fewer rows."""
-    batches = in_order(range(len(images)), _COLUMNS**2)
-    for _, pixels in track(load(images, batches), "drawing thumbnails", len(batches)):
+    """Yield sheets of 16×16 thumbnails (uint8[h, w, 3]). The last sheet may have fewer rows."""
+    batches = sequential_batches(range(len(images)), _COLUMNS**2)
+    for _, pixels in track(load_batches(images, batches), "drawing thumbnails", len(batches)):
         small = interpolate(to_unit(pixels), size=(side, side), mode="area")
         tiles = (255 * small).round().byte().expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
         missing = -len(tiles) % _COLUMNS
@@ -98,13 +101,16 @@ def _pixel_sheets(images: Images, side: int, track: Track) -> Iterator[npt.NDArr
 
 
 def _unit_square(places: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Scale positions to [0, 1] in both coordinates, preserving the aspect ratio."""
+    """Return positions, scaled to [0, 1] in both coordinates with the same factor."""
     low, high = places.min(0), places.max(0)
     return (places - (low + high) / 2) / max(float((high - low).max()), 1e-9) + 0.5
 
 
 def _column(name: str, values: npt.NDArray[Any]) -> dict[str, Any]:
-    """Return a column as JSON types, with either categories (largest first) or scores."""
+    """Return a column of a map as JSON types.
+
+    Floats are scores. Other values are categories; the largest category is first.
+    """
     if values.dtype.kind == "f":
         return {"name": name, "values": _numbers(values, "<f4")}
     known = values.astype(object) != None  # noqa: E711 - elementwise

@@ -1,4 +1,4 @@
-"""Map of images: 2-D positions, near and far images, and columns for coloring."""
+"""Map of images: positions in two dimensions, near and far images, and columns for coloring."""
 
 from __future__ import annotations
 
@@ -32,14 +32,15 @@ class ImageMap:
     Attributes
     ----------
     images : Images
-        Images.
+        Images on the map.
     places : float32[n, 2]
         Positions of the images on the map.
     hits : IndexHits
         Near and far images of each image.
     columns : mapping of str to array
-        Values for coloring, one per image, by name: text for categories (None if unknown), or
-        floats for scores (NaN if unknown). Unknown values and the category "none" are gray.
+        Columns by which the map can be colored, with one value per image. Categories are text
+        (None if unknown), and scores are floats (NaN if unknown). Images with an unknown value or
+        the category "none" are gray.
 
     Examples
     --------
@@ -69,13 +70,14 @@ def map_images(
     Parameters
     ----------
     images : Images
-        Images; labels, if any, become a column.
+        Images to map. If they have labels, these become the column "label".
     embeddings : float[n, d]
-        Embeddings of the images; n ≥ 5.
+        Embeddings of the n ≥ 5 images.
     similarity : str or callable
         See `nearfar.neighbors.fit_similarity`.
     columns : mapping of str to array, optional
-        See `ImageMap`. Without a column "cluster", k-means clusters of the embeddings are added.
+        See `ImageMap`. If there is no "cluster" column, it is added, with k-means clusters of the
+        embeddings.
     seed : int
         Seed of the projection and of the clustering.
 
@@ -111,7 +113,9 @@ def map_images(
 
 
 def choose_rows(images: Images, *, seed: int = 0) -> Tensor:
-    """Return at most 20,000 random rows, starting with one row per class, int64[m].
+    """Return the row numbers of at most 20,000 random images (int64[m]).
+
+    If the images have labels, one image of each class comes first.
 
     Examples
     --------

@@ -26,15 +26,15 @@ _COMPONENTS, _PERPLEXITY, _ITERATIONS = 50, 30.0, 500
 
 
 def project(embeddings: npt.NDArray[np.floating[Any]], *, seed: int = 0) -> npt.NDArray[np.float32]:
-    """Return a 2-D projection of embeddings by t-SNE with cosine distance, float32[n, 2].
+    """Return a 2-D projection of embeddings by t-SNE with cosine distance (float32[n, 2]).
 
-    With more than 20,000 embeddings, a random sample is projected. Each other embedding is placed
-    at the mean position of the three most similar embeddings in the sample.
+    With more than 20,000 embeddings, t-SNE is computed for a random sample. Each other embedding is
+    placed at the mean position of the three most similar embeddings in the sample.
 
     Parameters
     ----------
     embeddings : float[n, d]
-        Embeddings; n ≥ 5.
+        At least 5 embeddings.
     seed : int
         Seed of the sample and of t-SNE.
 
@@ -67,7 +67,10 @@ def project(embeddings: npt.NDArray[np.floating[Any]], *, seed: int = 0) -> npt.
 
 
 def _t_sne(unit: npt.NDArray[np.float32], seed: int) -> npt.NDArray[np.float32]:
-    """Return the t-SNE of unit vectors; squared distances are twice the cosine distances."""
+    """Return the t-SNE of unit vectors, float32[n, 2].
+
+    The squared Euclidean distance of unit vectors is twice their cosine distance.
+    """
     # Principal components of identical embeddings are NaN, and t-SNE would crash the process.
     differ = unit.shape[1] > 1 and np.ptp(unit, axis=0).max() > 1e-6
     if min(unit.shape) > _COMPONENTS and differ:

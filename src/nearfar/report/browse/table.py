@@ -1,4 +1,4 @@
-"""Map of images as a table with the columns of embedding-atlas."""
+"""Map of images as a table with the columns that the program embedding-atlas reads."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from nearfar.report.browse.image_map import ImageMap
 def write_map_table(path: str | os.PathLike[str], image_map: ImageMap) -> None:
     """Write a map of images to a .parquet file with one row per image.
 
-    The columns are `file`, the columns of the map, `projection_x`, `projection_y`, and `neighbors`,
-    a struct of `ids` (row numbers) and `distances` (1 − similarity).
+    The columns are `file`, the columns of the map, `projection_x`, `projection_y` and `neighbors`.
+    `neighbors` is a struct of `ids` (row numbers) and `distances` (1 − similarity).
 
     Parameters
     ----------

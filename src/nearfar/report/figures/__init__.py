@@ -1,4 +1,4 @@
-"""Figures for reports, created by matplotlib without pyplot's global state."""
+"""Figures for reports, created with matplotlib but without the global state of pyplot."""
 
 from nearfar.report.figures.anomaly import clip_scores, roc_curves, score_histogram
 from nearfar.report.figures.curves import sweep_curves, training_curves

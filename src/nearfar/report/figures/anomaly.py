@@ -34,12 +34,14 @@ Rates = npt.NDArray[np.float64]
 
 
 def roc_curves(curves: Mapping[str, tuple[Rates, Rates]]) -> Figure:
-    """Return a figure of ROC curves; equal error rates are on the descending diagonal.
+    """Return a figure of ROC curves.
+
+    A descending diagonal is drawn: it crosses each curve at the equal error rate.
 
     Parameters
     ----------
     curves : mapping of str to (float[m], float[m])
-        False-positive and true-positive rates, in [0, 1], by name of the curve.
+        For each curve by name, the false-positive rates and the true-positive rates, in [0, 1].
 
     Examples
     --------
@@ -70,19 +72,19 @@ def clip_scores(
     threshold: float | None = None,
     seconds: bool = False,
 ) -> Figure:
-    """Return a figure of the frame scores of clips, with abnormal frames shaded.
+    """Return a figure with the scores of the frames of each clip. Abnormal frames are shaded.
 
     Parameters
     ----------
     clips : mapping of str to mapping
-        Clips by name, each with "scores", float[n], "abnormal", bool[n], and optionally "starts",
-        float[n], in ascending order. The default of "starts" is 0, 1, ….
+        Clips by name. Each has "scores" (float[n]), "abnormal" (bool[n]) and, optionally, "starts"
+        (float[n], ascending; default: 0, 1, …).
     columns : int
         Number of clips per row of the figure.
     threshold : float, optional
-        Score to mark with a line.
+        Threshold of the scores, drawn as a line.
     seconds : bool
-        Whether "starts" are in seconds instead of frames.
+        Whether "starts" are in seconds, not in frames.
 
     Examples
     --------
@@ -115,14 +117,14 @@ def clip_scores(
 
 
 def score_histogram(scores: Sequence[float], threshold: float) -> Figure:
-    """Return a histogram of scores, with a different color above the threshold.
+    """Return a figure with a histogram of scores. Scores above the threshold have another color.
 
     Parameters
     ----------
     scores : sequence of float
         At least one score.
     threshold : float
-        Score above which an image is abnormal.
+        Score above which an image counts as abnormal.
 
     Examples
     --------
@@ -150,7 +152,10 @@ def score_histogram(scores: Sequence[float], threshold: float) -> Figure:
 
 
 def _borders(starts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return the middles between starts, and one beyond each end, float64[n + 1]."""
+    """Return the borders of n frames, given their starts (float64[n + 1]).
+
+    Borders are halfway between consecutive starts, and half a gap beyond the first and last start.
+    """
     gaps = np.diff(starts) if len(starts) > 1 else np.ones(1)
     around = np.concatenate([[starts[0] - gaps[0]], starts, [starts[-1] + gaps[-1]]])
     return (around[1:] + around[:-1]) / 2

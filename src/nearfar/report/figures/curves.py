@@ -1,4 +1,4 @@
-"""Figures of curves: metrics versus epochs, and accuracy versus a parameter."""
+"""Figures with curves: metrics by epoch, and accuracy by the value of a parameter."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ SWEEP_HEIGHT = 3.5
 
 
 def training_curves(log: Sequence[Mapping[str, Any]]) -> Figure:
-    """Return a figure of pixel error, objective terms and effective rank per epoch.
+    """Return a figure with the training metrics of each epoch.
 
     Parameters
     ----------
     log : sequence of mapping
-        Metrics per epoch: "phase" ("pretrain" or "train") and any of "pixel", "own", "near", "far",
-        "contrastive", "distillation", "knn_accuracy", "effective_rank" and "dead_units". Values may
-        be None.
+        Metrics of each epoch. "phase" ("pretrain" or "train") is required. These metrics are drawn
+        if present: "pixel", "own", "near", "far", "contrastive", "distillation", "knn_accuracy",
+        "effective_rank" and "dead_units". Values may be None.
 
     Raises
     ------
@@ -101,7 +101,7 @@ def training_curves(log: Sequence[Mapping[str, Any]]) -> Figure:
 def sweep_curves(
     title: str, parameter: str, curves: Mapping[str, Sequence[tuple[float, float]]]
 ) -> Figure:
-    """Return a figure of accuracy versus a parameter on a logarithmic axis.
+    """Return a figure of accuracies as functions of a parameter, which has a logarithmic axis.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def sweep_curves(
     parameter : str
         Label of the horizontal axis.
     curves : mapping of str to sequence of (float, float)
-        Points of each curve, (parameter > 0, accuracy in [0, 1]), by name of the curve.
+        For each curve by name, the points: parameter (> 0) and accuracy (in [0, 1]).
 
     Examples
     --------
@@ -138,7 +138,7 @@ def sweep_curves(
 
 
 def _logarithmic(axes: Axes) -> None:
-    """Set a logarithmic y-axis with labels at 1, 2 and 5 in each decade."""
+    """Make the y-axis logarithmic, with labels at 1, 2 and 5 in each decade."""
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
@@ -148,9 +148,9 @@ def _logarithmic(axes: Axes) -> None:
 def _label_ends(
     axes: Axes, curves: Mapping[str, Curve], colors: Mapping[str, str], *, apart: float = 0.16
 ) -> None:
-    """Label the end of each curve with its name and last value.
+    """Write the name and the last value of each curve next to the end of the curve.
 
-    Labels are at least `apart` from each other, as a fraction of the height of the axes.
+    `apart` is the minimum distance between labels, as a fraction of the height of the axes.
     """
     axes.autoscale_view()
     last = {key: curve[np.isfinite(curve)][-1] for key, curve in curves.items()}
@@ -176,7 +176,7 @@ def _label_ends(
 
 
 def _shade_phases(all_axes: Sequence[Axes], phases: Sequence[str]) -> None:
-    """Shade the second phase, and write the names of both phases above the first axes."""
+    """Shade the second training phase, and write the names of the phases above the first axes."""
     start = 0.5
     for phase, records in groupby(phases):
         end = start + len(list(records))

@@ -1,4 +1,4 @@
-"""Dot plots of values over seeds, with the paper's values for comparison."""
+"""Dot plots of values measured with several seeds, compared with the values in the paper."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ HOLLOW: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Dot:
-    """Line of a dot plot, with the values of one row of a table.
+    """Line of a dot plot: the values of one row of a table.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class Dot:
     values : sequence of float
         Measured values, one per seed.
     paper : float, optional
-        Value from the paper, if any.
+        Value in the paper; None if there is none.
 
     Examples
     --------
@@ -54,16 +54,16 @@ class Dot:
 def dot_plot(
     panels: Mapping[str, Sequence[Dot]], *, columns: int = 2, percent: bool = False
 ) -> Figure:
-    """Return a figure of dot plots, with the mean, the standard deviation and each seed.
+    """Return a figure of dot plots, with the value of each seed, the mean and the deviation.
 
     Parameters
     ----------
     panels : mapping of str to sequence of Dot
-        Lines of each panel, from top to bottom, by title of the panel.
+        For each panel by title, the lines from top to bottom.
     columns : int
         Number of panels per row of the figure.
     percent : bool
-        Whether to show values from 0 to 1 in percent.
+        Whether to label values from 0 to 1 in percent.
 
     Raises
     ------

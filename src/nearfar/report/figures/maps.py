@@ -1,4 +1,4 @@
-"""Figures of 2-D maps of embeddings by t-SNE."""
+"""Figures with two-dimensional maps of embeddings, computed by t-SNE."""
 
 from __future__ import annotations
 
@@ -45,24 +45,24 @@ def embedding_maps(
 ) -> Figure:
     """Return a figure with maps of embeddings before and after training (Fig. 1 of the paper).
 
-    Each map is a t-SNE of at most 2,000 random images with cosine distance. Images have the color
-    of their class in both maps.
+    Each map is a t-SNE with cosine distance of at most 2,000 random images. The color of an image
+    depends on its class and is the same in both maps.
 
     Parameters
     ----------
     before, after : float[n, d]
-        Embeddings of the same n ≥ 5 images by the initial and by the trained network. Their
-        lengths d may differ.
+        Embeddings of the same n ≥ 5 images by the initial network and by the trained network. They
+        may have different dimensions d.
     labels : int[n]
-        Class or cluster numbers.
+        Class numbers or cluster numbers.
     classes : sequence of str, optional
-        Name of each class number.
+        Names of the classes, by class number. Default: the numbers.
     legend : str
         Title of the legend.
     initial, method : str
         Titles of the two maps.
     seed : int
-        Seed of the image selection and of t-SNE.
+        Seed for the selection of images and for t-SNE.
 
     Raises
     ------
@@ -127,9 +127,10 @@ def embedding_maps(
 def _class_colors(
     labels: npt.NDArray[np.integer[Any]], classes: Sequence[str] | None
 ) -> tuple[npt.NDArray[np.str_], list[tuple[str, Rows]]]:
-    """Return the color of each image and the members of each class; small classes are merged.
+    """Return the color of each image, and the name and the members (bool[n]) of each class.
 
-    The largest class has the first color, as on the map to browse.
+    The largest class has the first color, as in the interactive map. If there are more classes than
+    colors, the smallest classes are merged.
     """
     numbers, sizes = np.unique(labels, return_counts=True)
     crowded = len(numbers) > len(CLASS_COLORS)
@@ -148,7 +149,7 @@ def _class_colors(
 
 
 def _write_on_map(axes: Axes, text: str, places: Embeddings) -> None:
-    """Write the name of a class at the point with the highest density."""
+    """Write the name of a class where the density of its `places` on the map is highest."""
     from sklearn.neighbors import NearestNeighbors
 
     among = NearestNeighbors(n_neighbors=max(1, len(places) // 3)).fit(places)

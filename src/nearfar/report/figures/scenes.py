@@ -1,4 +1,4 @@
-"""Figures of photographs with detected objects or predicted masks."""
+"""Figures of photographs with true and predicted objects or masks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LEGEND = 0.5
 
 @dataclass(frozen=True)
 class Boxes:
-    """Bounding boxes in an image, and their classes.
+    """Bounding boxes in an image, with class numbers.
 
     Parameters
     ----------
@@ -51,16 +51,16 @@ def detection_sheet(
     detections: Sequence[Boxes],
     classes: Sequence[str],
 ) -> Figure:
-    """Return a figure with a row of images with true boxes and a row with detected boxes.
+    """Return a figure with two rows of the same images: with true boxes and with detected boxes.
 
     Parameters
     ----------
     images : sequence of uint8[h, w, 3]
-        Images.
+        RGB images.
     truth, detections : sequence of Boxes
-        True and detected boxes of each image.
+        True boxes and detected boxes of each image.
     classes : sequence of str
-        Name of each class number.
+        Names of the classes, by class number.
 
     Examples
     --------
@@ -86,16 +86,16 @@ def mask_sheet(
     predictions: Sequence[Pixels],
     classes: Sequence[str],
 ) -> Figure:
-    """Return a figure with rows of images, true masks and predicted masks.
+    """Return a figure with three rows: images, true masks and predicted masks.
 
     Parameters
     ----------
     images : sequence of uint8[h, w, 3]
-        Images.
+        RGB images.
     truth, predictions : sequence of uint8[h, w]
-        True and predicted masks, with the class number of each pixel.
+        True masks and predicted masks, with the class number of each pixel.
     classes : sequence of str
-        Name of each class number.
+        Names of the classes, by class number.
 
     Examples
     --------
@@ -114,19 +114,19 @@ def mask_sheet(
     return figure
 
 
-def _colored(mask: Pixels, classes: int) -> npt.NDArray[np.float64]:
+def _colored(mask: Pixels, num_classes: int) -> npt.NDArray[np.float64]:
     palette = np.full((256, 3), UNLABELED)
-    palette[:classes] = [_color(label) for label in range(classes)]
+    palette[:num_classes] = [_color(label) for label in range(num_classes)]
     return palette[mask]
 
 
 def _color(label: int) -> Any:
-    """Return the color of a class, one of twenty, with saturated colors first."""
+    """Return one of twenty colors for a class. The first ten classes get the saturated colors."""
     return colormaps["tab20"]((2 * label + label // 10) % 20)[:3]
 
 
 def _grid(rows: Mapping[str, Sequence[npt.NDArray[Any]]]) -> tuple[Figure, list[list[Axes]]]:
-    """Return a figure with labeled rows of images, and its axes by row and column."""
+    """Return a figure with labeled rows of images, and the axes of each image by row and column."""
     columns = max(map(len, rows.values()))
     height, width = next(iter(rows.values()))[0].shape[:2]
     tile = WIDTH / columns

@@ -31,12 +31,12 @@ Curve = Sequence[tuple[float, float]]
 
 
 def security_curves(panels: Mapping[str, Mapping[str, Curve]], *, columns: int = 2) -> Figure:
-    """Return a figure of accuracy versus perturbation size ε, with several panels.
+    """Return a figure of accuracies as functions of the perturbation size ε, with several panels.
 
     Parameters
     ----------
     panels : mapping of str to mapping of str to sequence of (float, float)
-        Points (ε, accuracy) of each curve, by title of the panel and name of the curve.
+        For each panel by title, and for each curve by name, the points (ε, accuracy).
     columns : int
         Number of panels per row of the figure.
 

@@ -1,4 +1,4 @@
-"""Sheets: figures with a grid of images."""
+"""Sheets: figures that show a grid of images."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ def reconstruction_sheet(
     initial: str = "autoencoder",
     method: str = "NRE",
 ) -> Figure:
-    """Return a figure with rows of images and of reconstructions by two networks (Fig. 4).
+    """Return a figure with three rows: images, and their reconstructions by two networks (Fig. 4).
 
     Parameters
     ----------
     originals, before, after : float[n, c, h, w]
-        Images and their reconstructions by the initial and by the trained network, with values in
-        [0, 1]; grayscale (c = 1) or RGB (c = 3). About 12 images fit well.
+        Images, reconstructions by the initial network, and reconstructions by the trained network.
+        They are grayscale (c = 1) or RGB (c = 3), with values in [0, 1]. About 12 images fit well.
     initial, method : str
-        Names of the two networks.
+        Names of the initial and the trained network, written next to the rows.
 
     Examples
     --------
@@ -59,13 +59,13 @@ def comparison_sheet(rows: Mapping[str, Pixels]) -> Figure:
     Parameters
     ----------
     rows : mapping of str to float[n, c, h, w]
-        Images of each row, by label, with values in [0, 1]; grayscale (c = 1) or RGB (c = 3). All
-        rows have the same shape. About 12 images per row fit well.
+        For each row by label, the images: grayscale (c = 1) or RGB (c = 3), with values in [0, 1].
+        All rows have the same shape. About 12 images per row fit well.
 
     Raises
     ------
     NearfarError
-        If shapes differ, or the images are neither grayscale nor RGB.
+        If the shapes differ, or the images are neither grayscale nor RGB.
 
     Examples
     --------
@@ -89,22 +89,22 @@ def comparison_sheet(rows: Mapping[str, Pixels]) -> Figure:
 def neighbor_sheet(
     queries: Pixels, near: Pixels, far: Pixels, *, names: Sequence[Sequence[str]] | None = None
 ) -> Figure:
-    """Return a figure of images with their near and far samples.
+    """Return a figure with one row per query image: the query, near samples and far samples.
 
     Parameters
     ----------
     queries : float[n, c, h, w]
-        Images, with values in [0, 1]; grayscale (c = 1) or RGB (c = 3).
+        Query images: grayscale (c = 1) or RGB (c = 3), with values in [0, 1].
     near, far : float[n, T, c, h, w]
-        Near samples of each image, nearest first, and far samples of each image, farthest first.
+        Near samples of each query, nearest first, and far samples of each query, farthest first.
     names : sequence of n sequences of str, optional
-        Names of each query, its near samples and its far samples, shown below the images. For
-        paths, only the file name is shown.
+        For each row, the names of the query, the near samples and the far samples, in this order.
+        They are written below the images. For paths, only the file name is written.
 
     Raises
     ------
     NearfarError
-        If shapes do not match.
+        If the shapes do not match.
 
     Examples
     --------
@@ -137,7 +137,11 @@ def neighbor_sheet(
 
 
 class _Sheet:
-    """Figure with a grid of images; columns and rows start at 0, margins are in inches."""
+    """Figure with a grid of images.
+
+    Columns and rows are numbered from 0 and may be fractional. The margins `left` and `top` are in
+    inches.
+    """
 
     def __init__(
         self,
@@ -161,7 +165,7 @@ class _Sheet:
         self.columns, self.rows = columns, rows
 
     def images(self, images: Pixels, column: float, row: float) -> None:
-        """Draw images, float[n, c, h, w], side by side in a row, starting at a column."""
+        """Draw images (float[n, c, h, w]) side by side in `row`, the first one in `column`."""
         for i, image in enumerate(np.clip(images, 0, 1)):
             left, right = column + i + GAP / 2, column + i + 1 - GAP / 2
             top, bottom = row + GAP / 2, row + 1 - GAP / 2
@@ -189,7 +193,7 @@ class _Sheet:
         size: float = 11,
         **align: Any,
     ) -> None:
-        """Write text at a position in the grid, shifted by `offset` points."""
+        """Write text at a position in the grid, shifted by `offset` (right and up, in points)."""
         self.axes.annotate(
             text,
             (column, row),

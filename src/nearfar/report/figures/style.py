@@ -28,7 +28,7 @@ DPI = 200
 
 
 def style_axes(axes: Axes, title: str, *, grid: Literal["both", "y"] = "both") -> None:
-    """Set the title of axes, and remove all lines except the grid and the bottom line."""
+    """Set the title and the style of axes: only the grid and the bottom line are drawn."""
     axes.set_title(title, color=INK, fontsize=11, loc="left")
     axes.tick_params(which="both", colors=MUTED, labelsize=9, length=0)
     axes.grid(axis=grid, color=FAINT, linewidth=0.6)
@@ -38,14 +38,17 @@ def style_axes(axes: Axes, title: str, *, grid: Literal["both", "y"] = "both") -
 
 
 def literal(name: str, longest: int = MAX_NAME) -> str:
-    """Return a name as one line of at most `longest` characters, with dollar signs escaped."""
+    """Return a name as one line of at most `longest` characters, with dollar signs escaped.
+
+    matplotlib would read text between dollar signs as a formula.
+    """
     text = " ".join(name.split())
     text = text if len(text) <= longest else f"{text[: longest - 1]}…"
     return text.replace("$", r"\$")
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Write a figure as a PNG file with reproducible bytes.
+    """Write a figure as a PNG file. The same figure always yields the same bytes.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Base classes of objectives, and their data types for the training loop."""
+"""Base classes of objectives, and the data that objectives exchange with the training loop."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Context:
     fabric : Fabric
         Device, precision and processes.
     folder : Path, optional
-        Folder of embeddings on disk, shared by all processes.
+        Folder for embeddings on disk, shared by all processes.
     track : Track
         Progress display, see `nearfar.progress.Track`.
 
@@ -55,17 +55,17 @@ class Context:
 
 
 class Step(NamedTuple):
-    """Result of an objective on a batch.
+    """Result of an objective for a batch.
 
     Attributes
     ----------
     loss : Tensor
-        Loss, a scalar mean over the batch.
+        Mean loss over the batch, a scalar.
     embeddings : Tensor
-        Embeddings of the batch, float[b, d].
+        Embeddings of the batch (float[b, d]).
     terms : dict of Tensor
-        Scalars to log, each a mean over the batch. With a decoder, "pixel" is the squared pixel
-        error.
+        Values to log, by name; each is a scalar, the mean over the batch. If a decoder is trained,
+        "pixel" is the mean squared pixel error.
 
     Examples
     --------
@@ -90,7 +90,7 @@ class Footprint:
     disk : dict of int
         Disk space in the run folder during training, by purpose.
     checkpoint : int
-        Additional size of a checkpoint.
+        Size of the state of the objective in a checkpoint.
 
     Examples
     --------
@@ -104,12 +104,12 @@ class Footprint:
 
 
 class Work(NamedTuple):
-    """Work of an objective in addition to its steps, for a whole training run.
+    """Work of an objective during a training run, in addition to the training steps.
 
     Attributes
     ----------
     encodings : float
-        Number of passes of all images through the encoder of the network.
+        How often all images are encoded.
     multiplications : int
         Number of multiplications in matrix products.
 
@@ -124,11 +124,11 @@ class Work(NamedTuple):
 
 
 class Objective(ABC):
-    """Base class of training objectives, each with a loss and its state.
+    """Base class of training objectives, which compute the loss and may keep a state.
 
     A custom objective must define `__call__`; the other methods are optional. The constructor takes
-    a `Context` and raises `NearfarError` if the context is unsuitable. It must be fast, since it is
-    also called to check the settings.
+    a `Context` and raises `NearfarError` if the context is unsuitable. It must be fast, because it
+    is also called to check the settings.
 
     Parameters
     ----------
@@ -156,11 +156,11 @@ class Objective(ABC):
         self.context = context
 
     def footprint(self, network: Autoencoder) -> Footprint:
-        """Return the estimated memory and disk space needed to train a network."""
+        """Return the estimated memory and disk space that the objective needs."""
         return Footprint()
 
     def work(self, network: Autoencoder) -> Mapping[str, Work]:
-        """Return the estimated work in addition to the training steps, by activity."""
+        """Return the estimated work in addition to the training steps, by name of the activity."""
         return {}
 
     def setup(self, network: Autoencoder, state: Mapping[str, Tensor]) -> nn.Module:
@@ -169,34 +169,36 @@ class Objective(ABC):
         Parameters
         ----------
         network : Autoencoder
-            Network, on the training device.
+            Network on the training device.
         state : mapping of str to Tensor
-            Saved result of `state` to resume from; empty at the start.
+            State from a checkpoint, as returned by `state`. Empty at the start of the phase.
 
         Returns
         -------
         nn.Module
-            Module to train: the network, or a module with the network and additional layers.
+            Module to train: the network, or a module that also contains additional layers.
         """
         return network
 
     def start_epoch(self, epoch: int) -> None:  # noqa: B027 (may be left empty)
-        """Prepare for an epoch, numbered from 0."""
+        """Prepare for the epoch with number `epoch`, from 0."""
 
     @abstractmethod
     def __call__(self, model: nn.Module, rows: Tensor, images: Tensor, epoch: float) -> Step:
-        """Return the loss on a batch.
+        """Return the loss, the embeddings and the terms to log for a batch.
 
         Parameters
         ----------
         model : nn.Module
-            Module from `setup`, wrapped by Fabric.
+            Module returned by `setup`, wrapped by Fabric.
         rows : Tensor
-            Row numbers of the images in the data set, int64[b].
+            Row numbers of the images in the data set (int64[b]).
         images : Tensor
-            Images, float[b, c, h, w], with values in [0, 1].
+            Clean images (float[b, c, h, w]), with values in [0, 1]. The objective itself applies
+            augmentations and corruptions.
         epoch : float
-            Number of completed epochs of this phase, plus the fraction of the current one.
+            Progress in this phase: the number of completed epochs, plus the completed fraction of
+            the current epoch.
         """
 
     def state(self) -> Mapping[str, Tensor]:
@@ -207,8 +209,8 @@ class Objective(ABC):
 class PairedObjective(Objective):
     """Base class of objectives on pairs of images.
 
-    `__call__` receives the row numbers of pairs, int64[b, 2], and their images, float[b, 2, c, h,
-    w].
+    `__call__` receives the row numbers (int64[b, 2]) and the images (float[b, 2, c, h, w]) of b
+    pairs.
 
     Examples
     --------
@@ -224,4 +226,7 @@ class PairedObjective(Objective):
 
     @abstractmethod
     def partners(self, rows: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the second row of each pair, int64[b], given the first; both may be equal."""
+        """Return the second row of each pair, given the first rows (int64[b]).
+
+        Both rows of a pair may be equal.
+        """

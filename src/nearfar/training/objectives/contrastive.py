@@ -1,4 +1,4 @@
-"""Contrastive objective on augmented views, with near and far samples."""
+"""Contrastive objective on augmented views of images, with near and far samples."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from nearfar.neighbors import (
 from nearfar.pretext import make_corruption, pixel_errors
 from nearfar.randomness import own_random_numbers
 from nearfar.runs import strip_prefix
-from nearfar.training.distributed import all_rows, fill_bank, search_all, workers
+from nearfar.training.distributed import fill_bank, gather_rows, search_all, workers
 from nearfar.training.objectives.base import Context, Footprint, PairedObjective, Step, Work
 from nearfar.training.objectives.distillation import Distillation
 from nearfar.training.objectives.losses import contrastive_loss
@@ -36,20 +36,22 @@ from nearfar.training.objectives.losses import contrastive_loss
 class Contrastive(PairedObjective):
     """Contrastive objective, with nearest neighbors as positives and far images as negatives.
 
-    The loss compares projections of two views per image. The positive of an image is another view
-    of the image or, after the first neighbor search, a view of one of its T nearest neighbors. The
-    negatives are the views in the batch from distant clusters or, before the first search, all
-    other views. Clusters and neighbors are updated every few epochs from the current projections.
-    With a pretext task, both views are corrupted before they are encoded.
+    Two views of each image are encoded and projected. The positive of a view is another view of the
+    same image or, after the first neighbor search, a view of one of the T nearest neighbors of the
+    image. The negatives are the views in the batch that belong to distant clusters or, before the
+    first neighbor search, all other views. Clusters and neighbors are updated every few epochs from
+    the current projections. With a pretext task, both views are corrupted before they are encoded.
 
-    The decoder reconstructs the first view, which is the original image for a share of the images.
-    With a pixel weight of 0, no decoder is trained. A distillation weight keeps embeddings close to
-    the embeddings of the pretrained encoder from which training starts, see `Distillation`.
+    The decoder reconstructs the first view. For a share of the images, the first view is the
+    original image. If the pixel weight is 0, no decoder is trained. If the distillation weight is
+    positive, the embeddings are kept close to those of the pretrained encoder from which training
+    starts, see `Distillation`.
 
     Parameters
     ----------
     context : Context
-        Context with a `ContrastiveObjective` as its objective.
+        Images, settings and hardware of the training run. `context.config.objective` is a
+        `ContrastiveObjective`.
 
     Raises
     ------
@@ -87,13 +89,13 @@ class Contrastive(PairedObjective):
 
     def footprint(self, network: Autoencoder) -> Footprint:
         """See `Objective.footprint`."""
-        taught = self.distillation.footprint(network.encoder).memory if self.distillation else 0
+        teacher = self.distillation.footprint(network.encoder).memory if self.distillation else 0
         if not self.settings.refresh_neighbors_every:
-            return Footprint(taught)
+            return Footprint(teacher)
         bank = 4 * len(self.context.images) * PROJECTION_SIZE
         keys = bank if bank <= HELD_KEYS_BYTES else 0
         # The bank, its keys if kept in memory, and the queries.
-        return Footprint(taught + bank + keys + bank, {}, bank + state_bytes(network.encoder))
+        return Footprint(teacher + bank + keys + bank, {}, bank + state_bytes(network.encoder))
 
     def work(self, network: Autoencoder) -> Mapping[str, Work]:
         """See `Objective.work`."""
@@ -124,7 +126,7 @@ class Contrastive(PairedObjective):
         return _Projected(network.encoder, decoder, self.head)
 
     def start_epoch(self, epoch: int) -> None:
-        """Update the neighbors from the current projections, if due."""
+        """Search for neighbors with the current projections if an update is due in this epoch."""
         every = self.settings.refresh_neighbors_every
         if every > 0 and epoch > 0 and epoch % every == 0:
             self.bank = self.finder = None  # freed first, so that two never coexist
@@ -132,7 +134,7 @@ class Contrastive(PairedObjective):
 
     @torch.no_grad()
     def _make_bank(self) -> Tensor:
-        """Return the projections of all images, float[n, p]."""
+        """Return the projections of all images, float[n, 64]."""
         encoder, images, fabric = self.network.encoder, self.context.images, self.context.fabric
         projected = nn.Sequential(encoder, self.head)
         training = encoder.training
@@ -152,7 +154,7 @@ class Contrastive(PairedObjective):
         self.near = found.near.cpu()
 
     def partners(self, rows: Tensor, generator: torch.Generator) -> Tensor:
-        """See `PairedObjective.partners`; the image itself, or one of its neighbors."""
+        """See `PairedObjective.partners`. The partner is the same image or one of its neighbors."""
         if self.bank is None:
             return rows
         chosen = torch.rand(len(rows), generator=generator) < self.settings.neighbor_prob
@@ -190,9 +192,9 @@ class Contrastive(PairedObjective):
         return Step(loss, embeddings[: len(first)], terms)
 
     def _gather(self, first: Tensor, second: Tensor) -> Tensor:
-        """Return the first views of all processes, followed by the second views."""
+        """Return `first` from all processes, followed by `second` from all processes."""
         fabric = self.context.fabric
-        return torch.cat([all_rows(fabric, each.to(fabric.device)) for each in (first, second)])
+        return torch.cat([gather_rows(fabric, each.to(fabric.device)) for each in (first, second)])
 
     def state(self) -> Mapping[str, Tensor]:
         """See `Objective.state`."""
@@ -201,14 +203,17 @@ class Contrastive(PairedObjective):
 
 
 class _Projected(nn.Module):
-    """Encoder with a projection head and, if one is trained, a decoder."""
+    """Encoder with a projection head and, optionally, a decoder."""
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module | None, head: nn.Module) -> None:
         super().__init__()
         self.encoder, self.decoder, self.head = encoder, decoder, head
 
     def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Return embeddings, reconstructions (of the first view only) and projections."""
+        """Return the embeddings, reconstructions and projections of two views.
+
+        Only the first view is reconstructed. Reconstructions are None if there is no decoder.
+        """
         embeddings = self.encoder(torch.cat([first, second]))
         own = embeddings[: len(first)]
         reconstruction = None if self.decoder is None else self.decoder(own)

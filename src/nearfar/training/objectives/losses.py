@@ -20,9 +20,9 @@ class RelationalTerms(NamedTuple):
     Attributes
     ----------
     own, near : Tensor
-        Distances to the image and to its near samples; scalars.
+        Distances of the reconstruction to the original image and to the near samples; scalars.
     far : Tensor
-        Similarity to the far samples; a scalar.
+        Similarity of the reconstruction to the far samples; a scalar.
 
     Examples
     --------
@@ -49,16 +49,17 @@ def relational_terms(
     Parameters
     ----------
     reconstruction : Tensor
-        Embeddings R_𝒜(X′) of the reconstructions, float[b, d].
+        Embeddings R_𝒜(X′) of the reconstructions (float[b, d]).
     own : Tensor
-        Embeddings R_𝒜(X) of the images, float[b, d].
+        Embeddings R_𝒜(X) of the original images (float[b, d]).
     near, far : Tensor
-        Embeddings of the T near samples X₀ and the T far samples X_∞ of each image, float[b, T, d].
+        Embeddings of the T near samples X₀ and of the T far samples X_∞ of each image
+        (float[b, T, d]).
     similarity : Similarity
-        Similarity 𝕊; the distance is 𝔻 = 1 − 𝕊.
+        Similarity 𝕊. The distance is 𝔻 = 1 − 𝕊.
     reduction : {"sum", "mean"}
-        Sum over the T samples, as in Eq. 5, or mean, which keeps the terms balanced for any T. For
-        T = 1, both are Eq. 1.
+        Sum over the T samples, as in Eq. 5, or mean over the samples, which keeps the terms
+        balanced for any T. For T = 1, both yield Eq. 1.
 
     Examples
     --------
@@ -78,9 +79,9 @@ def relational_terms(
 
 
 def relational_loss(terms: RelationalTerms, weights: Weights) -> Tensor:
-    """Return the loss of Eq. 5, the scalar λ₁·own + λ₂·near + λ₃·far.
+    """Return the loss of Eq. 5: the weighted sum λ₁·own + λ₂·near + λ₃·far, a scalar.
 
-    A term with weight zero is ignored, even if it is not finite.
+    A term with weight zero is ignored, even if it is NaN or infinite.
 
     Examples
     --------
@@ -97,24 +98,25 @@ def contrastive_loss(
 ) -> Tensor:
     """Return the normalized temperature-scaled cross entropy (NT-Xent [1]_) with far negatives.
 
-    Row i of `first` and row i of `second` are positives of each other. The loss is the mean over
-    the 2b rows r of −log(exp(𝕊(r, p)/τ) / (exp(𝕊(r, p)/τ) + Σ exp(𝕊(r, f)/τ))), where 𝕊 is the
-    cosine similarity of Eq. 4, p is the positive of r, and the sum is over the far rows f of r.
+    Row i of `first` and row i of `second` are positives of each other. The loss of one row r is
+    −log(exp(𝕊(r, p)/τ) / (exp(𝕊(r, p)/τ) + Σ exp(𝕊(r, f)/τ))). Here, 𝕊 is the cosine similarity
+    (Eq. 4), p is the positive of r, and the sum is over the negatives f of r. The result is the
+    mean over all 2b rows.
 
     Parameters
     ----------
     first, second : Tensor
-        Embeddings, float[b, d].
+        Embeddings (float[b, d]).
     far : Tensor, optional
-        Mask, bool[2b, 2b], true at [i, j] if row j is a negative of row i. The rows of `first`
-        precede the rows of `second`. Default: all other rows are negatives.
+        Mask (bool[2b, 2b]) that is true at [i, j] if row j is a negative of row i. Rows of `first`
+        are numbered from 0, rows of `second` from b. Default: all other rows are negatives.
     temperature : float
         Temperature τ, > 0. A lower temperature gives more weight to the most similar negatives.
 
     Returns
     -------
     Tensor
-        Loss; a scalar.
+        Loss, a scalar.
 
     References
     ----------

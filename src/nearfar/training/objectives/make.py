@@ -18,13 +18,13 @@ _OBJECTIVES: dict[type, type[Objective]] = {
 
 
 def make_objective(context: Context) -> Objective:
-    """Return the objective of the second phase.
+    """Return the objective of the second training phase.
 
     Raises
     ------
     NearfarError
-        If the objective does not suit the images or is not an `Objective`, or if the configuration
-        contains only the recorded name of a custom object.
+        If the objective does not suit the images or is not an `Objective`. Also if the
+        configuration was read from a run folder, and the run was trained with a custom object.
 
     Examples
     --------

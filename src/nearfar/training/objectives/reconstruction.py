@@ -1,4 +1,4 @@
-"""Reconstruction objective of the first phase: the pixel error of an autoencoder."""
+"""Reconstruction objective of the first training phase: the pixel error of an autoencoder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from nearfar.training.objectives.base import Objective, Step
 
 
 class Reconstruction(Objective):
-    """Reconstruction objective: mean squared pixel error with the configured pretext task.
+    """Reconstruction objective: the mean squared pixel error of the reconstructed images.
+
+    With a pretext task, the network receives corrupted images and reconstructs the clean images.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Reference bank: embeddings of all images by a frozen encoder, with near and far samples."""
+"""Bank of reference embeddings: all images, encoded by a frozen encoder, for neighbor search."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ from nearfar.training.objectives.base import Context
 
 
 class ReferenceBank:
-    """Bank of embeddings by the reference encoder 𝒜, searched for near and far samples.
+    """Bank of the embeddings of all images by the reference encoder 𝒜.
 
-    There are three search modes, see `NeighborSearch`:
+    The bank is searched for near and far samples. The settings in `NeighborSearch` determine when
+    to search, and with which queries:
 
-    - at every step, for the current reconstruction, R_𝒜(X′);
-    - once per epoch, for the latest reconstruction of each image, without an additional forward
-      pass; in the first epoch, and in the first epoch after a refresh, for the image, R_𝒜(X);
-    - once per epoch, for the image.
+    - At every step, with the embedding R_𝒜(X′) of the current reconstruction.
+    - Once per epoch, with the embedding of the latest reconstruction of each image, which needs no
+      additional forward pass. In the first epoch, and after the reference encoder is refreshed, the
+      embedding R_𝒜(X) of the image is used instead.
+    - Once per epoch, with the embedding R_𝒜(X) of each image.
 
     Parameters
     ----------
@@ -33,11 +35,11 @@ class ReferenceBank:
     settings : RelationalObjective
         Settings of the objective.
     reference : nn.Module
-        Reference encoder; a frozen copy of it is used.
+        Reference encoder. It is copied, and the copy is frozen.
     searching : bool
         Whether near and far samples are needed.
     state : mapping of str to Tensor
-        Saved result of `state` to resume from; empty at the start.
+        State from a checkpoint, as returned by `state`. Empty at the start of the phase.
     """
 
     def __init__(
@@ -66,7 +68,10 @@ class ReferenceBank:
         self._load(state)
 
     def _set_reference(self, network: nn.Module, saved: Mapping[str, Tensor]) -> None:
-        """Set the reference to a frozen copy of a network, with saved weights, if any."""
+        """Use a frozen copy of `network` as the reference encoder, and rebuild bank and finder.
+
+        If `saved` is not empty, it replaces the weights of the copy.
+        """
         reference = copy.deepcopy(network)
         if saved:
             reference.load_state_dict(saved)
@@ -89,7 +94,7 @@ class ReferenceBank:
         return bank
 
     def _allocate(self, name: str, size: int) -> Bank:
-        """Return a bank of zeros, on this device or in files shared by all processes."""
+        """Return a bank of zeros, on the training device or in files shared by all processes."""
         n, device = len(self.context.images), self.fabric.device
         if self.folder is None:
             return allocate_rows(n, size, device)
@@ -99,17 +104,23 @@ class ReferenceBank:
         return DiskBank(self.folder / name, n, size, device)
 
     def encode(self, images: Tensor) -> Tensor:
-        """Return reference embeddings, float[b, d], of images, float[b, c, h, w]."""
+        """Return the embeddings (float[b, d]) of images (float[b, c, h, w]) by the reference."""
         with self.fabric.autocast():
             embeddings: Tensor = self.reference(images)
         return embeddings.float()
 
     def embeddings(self, rows: Tensor) -> Tensor:
-        """Return the embeddings of rows, int64[...], as float[..., d] on the training device."""
+        """Return the embeddings in the given rows (int64[...]), on the training device.
+
+        The result is float[..., d].
+        """
         return self.bank[rows.to(self.bank.device)].to(self.fabric.device)
 
     def start_epoch(self, epoch: int, encoder: nn.Module) -> None:
-        """Refresh the reference, if due, and search for all images, if searching once per epoch."""
+        """Refresh the reference encoder if due. If searching once per epoch, search for all images.
+
+        A refreshed reference encoder is a copy of `encoder`.
+        """
         every = self.settings.refresh_reference_every
         fresh = epoch == 0 or (every > 0 and epoch % every == 0)
         if fresh and epoch > 0:
@@ -128,7 +139,7 @@ class ReferenceBank:
             )
 
     def _share_recent(self) -> None:
-        """Exchange the latest embeddings of reconstructions between processes."""
+        """Exchange the latest embeddings of reconstructions between the processes."""
         if not self.recent:
             return
         recent = self.recent[0]
@@ -141,14 +152,16 @@ class ReferenceBank:
         self.visited.zero_()
 
     def neighbors(self, rows: Tensor, reconstructions: Tensor, epoch: int) -> Neighbors:
-        """Return the rows of near and far samples, int64[b, T] each, with T = 0 without a search.
+        """Return the row numbers of the near and far samples of a batch (int64[b, T] each).
+
+        If no samples are needed, T is 0.
 
         Parameters
         ----------
         rows : Tensor
-            Row numbers of the images, int64[b].
+            Row numbers of the images (int64[b]).
         reconstructions : Tensor
-            Embeddings of the reconstructions, float[b, d].
+            Embeddings of the reconstructions (float[b, d]).
         epoch : int
             Epoch number, from 0.
         """
@@ -186,5 +199,5 @@ class ReferenceBank:
 
 
 def keeps_reconstructions(search: NeighborSearch) -> bool:
-    """Return whether embeddings of reconstructions are kept for the search in the next epoch."""
+    """Return whether the search of the next epoch needs the embeddings of reconstructions."""
     return search.search_every == "epoch" and search.relative_to == "reconstruction"

@@ -1,4 +1,4 @@
-"""Relational objective: neighborhood-relational encoding as in the paper (Eq. 5)."""
+"""Relational objective: neighborhood-relational encoding (NRE), as in the paper (Eq. 5)."""
 
 from __future__ import annotations
 
@@ -37,19 +37,21 @@ from nearfar.training.objectives.reference_bank import ReferenceBank, keeps_reco
 class Relational(Objective):
     """Relational objective of the paper (Eq. 5), in the embedding space of the reference encoder.
 
-    The loss relates the reconstruction of an image to the image, its near samples and its far
-    samples. The samples are selected by a finder, by default `nearfar.neighbors.ClusteredFinder`.
-    With a pretext task, the reconstruction of the corrupted image is related to the clean image.
+    The loss moves the reconstruction of an image close to the image and the near samples, and away
+    from the far samples. A finder selects these samples, by default
+    `nearfar.neighbors.ClusteredFinder`. With a pretext task, the reconstruction is computed from
+    the corrupted image and compared with the clean image.
 
     Parameters
     ----------
     context : Context
-        Context with a `RelationalObjective` as its objective.
+        Images, settings and hardware of the training run. `context.config.objective` is a
+        `RelationalObjective`.
 
     Raises
     ------
     NearfarError
-        If there are too few images, or the reference encoder does not accept them.
+        If there are too few images, or the reference encoder does not accept the images.
 
     Examples
     --------
@@ -152,7 +154,7 @@ class Relational(Objective):
 
 
 def _external_reference(context: Context, settings: RelationalObjective) -> nn.Module | None:
-    """Return the external reference encoder, if any, in evaluation mode."""
+    """Return the external reference encoder in evaluation mode, or None if there is none."""
     images, reference = context.images, settings.reference
     if reference is None:
         return None

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nearfar.anomaly.clips import Frame
-from nearfar.data import Images, in_order, to_unit
+from nearfar.data import Images, sequential_batches, to_unit
 from nearfar.errors import NearfarError
 
 #: Change between two frames, in gray levels, below which it is noise, not motion.
@@ -120,7 +120,7 @@ def _moments(images: Images) -> tuple[Tensor, Tensor]:
     """Return the mean and covariance of the pixels, float64[p] and float64[p, p], in one pass."""
     pixels = int(np.prod(images.shape))
     total, products = torch.zeros(pixels).double(), torch.zeros(pixels, pixels).double()
-    for rows in in_order(range(len(images)), _BATCH_SIZE):
+    for rows in sequential_batches(range(len(images)), _BATCH_SIZE):
         batch = to_unit(images.batch(rows)).flatten(1).double()
         total += batch.sum(0)
         products += batch.T @ batch

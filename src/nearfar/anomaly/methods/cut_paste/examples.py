@@ -30,7 +30,7 @@ class Example(NamedTuple):
     ----------
     image : uint8[s, s, 3]
         Image.
-    changed : bool[s, s]
+    mask : bool[s, s]
         Pixels that changed visibly.
 
     Examples
@@ -40,7 +40,7 @@ class Example(NamedTuple):
     """
 
     image: Pixels
-    changed: npt.NDArray[np.bool_]
+    mask: npt.NDArray[np.bool_]
 
 
 def change(image: Pixels, donor: Pixels, generator: np.random.Generator) -> Example:
@@ -71,7 +71,7 @@ def change(image: Pixels, donor: Pixels, generator: np.random.Generator) -> Exam
     --------
     >>> gray, white = np.full((64, 64, 3), 90, np.uint8), np.full((64, 64, 3), 255, np.uint8)
     >>> example = change(gray, white, np.random.default_rng(0))
-    >>> bool((example.image[~example.changed] < 101).all()), bool(example.changed.any())
+    >>> bool((example.image[~example.mask] < 101).all()), bool(example.mask.any())
     (True, True)
     """
     weight = _shape(len(image), generator)[..., None]
@@ -82,8 +82,8 @@ def change(image: Pixels, donor: Pixels, generator: np.random.Generator) -> Exam
         shift = tuple(generator.integers(0, len(image), 2))
         content = np.roll(donor, shift, (0, 1)) * generator.uniform(*_SIMILAR)
     result = (weight * content + (1 - weight) * image).clip(0, 255)
-    changed = np.abs(result - image).mean(2) > _CHANGED
-    return Example(np.rint(result).astype(np.uint8), changed)
+    mask = np.abs(result - image).mean(2) > _CHANGED
+    return Example(np.rint(result).astype(np.uint8), mask)
 
 
 def _shape(side: int, generator: np.random.Generator) -> npt.NDArray[np.float64]:

@@ -71,7 +71,7 @@ class CutPaste(Method):
         cut = (
             (255 * tiles).round().to(torch.uint8)
             for image in context.track(images, "reading normal images", total)
-            for tiles in Tiling(image.shape[:2], downscale).cut(image)
+            for tiles in Tiling(image.shape[:2], downscale).extract(image)
         )
         network = train_cut_paste_net(
             sample_batches(cut, cls.training.tiles, seed).numpy(),
@@ -88,7 +88,7 @@ class CutPaste(Method):
         image = window[-1]
         tiling = Tiling(image.shape[:2], self.downscale)
         heat = tiling.stitch(
-            (self.network(tiles) - self.floor).clamp(min=0) for tiles in tiling.cut(image)
+            (self.network(tiles) - self.floor).clamp(min=0) for tiles in tiling.extract(image)
         )
         return grid.means(heat)
 

@@ -26,7 +26,7 @@ _DILATIONS = (1, 2, 4)
 #: Logit of a change before training.
 _PRIOR = -3.0
 #: Fraction of a cell's pixels that must change for the cell to count as changed.
-_CELL_SHARE = 0.04
+_CELL_FRACTION = 0.04
 #: Brightness of near examples.
 _GAINS = (0.9, 1.1)
 
@@ -198,7 +198,7 @@ def _draw(
         images[place] = image
     gains = torch.from_numpy(generator.uniform(*_GAINS, len(rows)).astype(np.float32))
     pixels = to_unit(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous())
-    cells = avg_pool2d(torch.from_numpy(masks), CELL)[:, 0] >= _CELL_SHARE
+    cells = avg_pool2d(torch.from_numpy(masks), CELL)[:, 0] >= _CELL_FRACTION
     return pixels * gains[:, None, None, None], cells.float()
 
 

@@ -80,7 +80,7 @@ class PatchMemory(FeatureMemory, LeaveOneOutMethod):
         features = (
             (number, encoder(tiles).flatten(0, 2))
             for number, image in enumerate(context.track(images, "reading normal images", total))
-            for tiles in Tiling(image.shape[:2], downscale).cut(image)
+            for tiles in Tiling(image.shape[:2], downscale).extract(image)
         )
         return cls.choose(encoder, features, context)
 
@@ -95,5 +95,6 @@ class PatchMemory(FeatureMemory, LeaveOneOutMethod):
     def _heat(self, image: Pixels, *, left_out: int | None = None) -> ScoreMap:
         tiling = Tiling(image.shape[:2], self.downscale)
         return tiling.stitch(
-            self.distances(self.encoder(tiles), left_out=left_out) for tiles in tiling.cut(image)
+            self.distances(self.encoder(tiles), left_out=left_out)
+            for tiles in tiling.extract(image)
         )

@@ -82,7 +82,7 @@ class Motion(Method):
         for start in range(0, len(moving), _BATCH_SIZE):
             indices = moving[start : start + _BATCH_SIZE]
             positions = torch.from_numpy(grid.positions[indices]).float()
-            patches = downscale(torch.from_numpy(grid.cut(window, indices)))
+            patches = downscale(torch.from_numpy(grid.extract(window, indices)))
             scores[indices] = (self.network(patches, positions) - self.floor).clamp(min=0)
         return scores.view(grid.shape).numpy()
 

@@ -94,7 +94,7 @@ def draw_samples(
     *,
     count: int,
     seed: int = 0,
-    shares: Mapping[str, float] = PSEUDO_ANOMALIES,
+    fractions: Mapping[str, float] = PSEUDO_ANOMALIES,
 ) -> MotionSamples:
     """Draw moving patches from normal clips: unchanged, too fast, enlarged, and gliding.
 
@@ -113,7 +113,7 @@ def draw_samples(
         Maximum number of normal samples.
     seed : int
         Random seed for the sampling.
-    shares : mapping of str to float
+    fractions : mapping of str to float
         Pseudo-anomalies per normal sample, by kind: "fast", "grown", "gliding".
 
     Returns
@@ -136,7 +136,9 @@ def draw_samples(
     (torch.Size([20, 2, 16, 16]), 10)
     """
     generator = np.random.default_rng(seed)
-    most = {"normal": count} | {kind: round(count * share) for kind, share in shares.items()}
+    most = {"normal": count} | {
+        kind: round(count * fraction) for kind, fraction in fractions.items()
+    }
     shape = frames, grid.patch, grid.patch
     pools = {kind: _Reservoir(size, shape, generator) for kind, size in most.items()}
     longest = (frames - 1) * max(SPEEDS) + 1
@@ -156,7 +158,7 @@ def draw_samples(
                 patches: Iterable[tuple[int, Pixels]] = (
                     _glide_patches(window, past, grid, chosen[:_GLIDING_PER_WINDOW], generator)
                     if kind == "gliding"
-                    else zip(chosen, grid.cut(window, chosen), strict=True)
+                    else zip(chosen, grid.extract(window, chosen), strict=True)
                 )
                 for index, patch in patches:
                     if kind == "grown":

@@ -23,7 +23,7 @@ class Item(ABC):
     ----------
     name : str
         Name of the image in messages and results.
-    place : str
+    location : str
         Location of the image, as a path relative to the current folder.
     path : Path or None
         File of the image, if it holds no other images.
@@ -41,7 +41,7 @@ class Item(ABC):
     path: Path | None = None
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """See `Item`."""
         return self.name
 
@@ -79,7 +79,7 @@ class FileItem(Item):
         return self.root / self.name
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """See `Item`."""
         return str(self.path)
 
@@ -89,7 +89,7 @@ class FileItem(Item):
 
 
 @dataclass
-class Found:
+class Listing:
     """Images and labels found in a source.
 
     Attributes
@@ -107,8 +107,8 @@ class Found:
 
     Examples
     --------
-    >>> found = Found([FileItem(Path("photos"), "1.jpg")], labels=["cat"])
-    >>> found.items[0].name
+    >>> listing = Listing([FileItem(Path("photos"), "1.jpg")], labels=["cat"])
+    >>> listing.items[0].name
     '1.jpg'
     """
 
@@ -120,12 +120,12 @@ class Found:
     notes: list[str] = field(default_factory=list)
 
 
-def merge(parts: Sequence[Found]) -> Found:
+def merge(parts: Sequence[Listing]) -> Listing:
     """Merge the contents of several sources, in order.
 
     Labels remain numbers if the class names are the same in all sources.
     """
-    merged = Found()
+    merged = Listing()
     for part in parts:
         merged.items += part.items
         merged.skipped += part.skipped
@@ -143,7 +143,7 @@ def merge(parts: Sequence[Found]) -> Found:
     return merged
 
 
-def _labels(part: Found, *, named: bool) -> Sequence[int | str | None]:
+def _labels(part: Listing, *, named: bool) -> Sequence[int | str | None]:
     """Return the label of each image; if `named`, class numbers are replaced by names."""
     labels = part.labels or [None] * len(part.items)
     if not named or part.classes is None:

@@ -47,7 +47,7 @@ def test_what_changes_is_what_is_known(scene, pictures, seed):
     frames = list(staged)
     assert [frame.number for frame in frames] == list(range(FRAMES))
     for (number, pixels, *_), (_, before, *_) in zip(frames, scene, strict=True):
-        known, changed = staged.of(number, staged.name, pixels.shape), pixels != before
+        known, changed = staged.mask(number, staged.name, pixels.shape), pixels != before
         assert not (known & ~changed).any()  # no shade of these pictures is as light as the scene
         if not changed[:, [0, -1]].any():  # otherwise the tip of a thing may be all that is seen
             assert not (changed & ~maximum_filter(known, 2 * RIM + 1)).any()
@@ -64,7 +64,7 @@ def test_what_changes_is_what_is_known(scene, pictures, seed):
 def test_things_come_in_at_one_side_and_leave_at_the_other(scene, pictures, seed):
     staged = stage([scene], pictures, 2, seed)[seed % 2]
     longest = range(FRAMES + round((SHAPE[1] + 2 * WIDTHS[1]) / SPEEDS[0]))
-    masks = [staged.of(number, "", SHAPE) for number in longest]
+    masks = [staged.mask(number, "", SHAPE) for number in longest]
     seen = np.flatnonzero([mask.any() for mask in masks])
     first, last = masks[seen[0]], masks[seen[-1]]
     assert FRAMES // 4 <= seen[0] < FRAMES // 2 + 5
@@ -79,20 +79,20 @@ def test_things_come_in_at_one_side_and_leave_at_the_other(scene, pictures, seed
 @given(seed=st.integers(0, 10**6))
 def test_what_glides_keeps_its_pace_and_what_sways_bobs(scene, pictures, seed):
     gliding, swaying = stage([scene], pictures, 2, seed)
-    down, across = whole_way(gliding)
+    down, across = whole_path(gliding)
     np.testing.assert_allclose(np.diff(across), gliding.trajectory.pace, atol=1)
     assert across[-1] - across[0] == pytest.approx(
         gliding.trajectory.pace * (len(across) - 1), abs=1
     )
     assert SPEEDS[0] - 0.01 <= abs(gliding.trajectory.pace) <= SPEEDS[1] + 0.01
     assert np.ptp(down) == 0
-    down, _ = whole_way(swaying)
+    down, _ = whole_path(swaying)
     assert np.ptp(down) == pytest.approx(2 * BOB, abs=0.2)
 
 
-def whole_way(staged: StagedClip) -> np.ndarray:
-    """Where the middle of the thing is while all of it is in the scene, down and across."""
-    masks = [staged.of(number, "", SHAPE) for number in range(FRAMES * 6)]
+def whole_path(staged: StagedClip) -> np.ndarray:
+    """Where the middle of the object is while all of it is in the scene, down and across."""
+    masks = [staged.mask(number, "", SHAPE) for number in range(FRAMES * 6)]
     whole = [mask for mask in masks if mask.any() and not mask[:, [0, -1]].any()]
     return np.array([np.argwhere(mask).mean(0) for mask in whole]).T
 
@@ -128,6 +128,6 @@ def test_gaps_stay_gaps(pictures):
     assert numbers == [frame.number for frame in clip.frames]
     assert staged.trajectory.start in numbers[4:9]
     steps = [number - staged.trajectory.start for number in numbers]
-    abnormal = [staged.of(number, "", SHAPE).any() for number in numbers]
+    abnormal = [staged.mask(number, "", SHAPE).any() for number in numbers]
     assert not any(abnormal[: steps.index(0) + 1])
     assert abnormal[-1]

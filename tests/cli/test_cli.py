@@ -127,6 +127,7 @@ def test_evaluate(trained, folder, tmp_path, capsys):
     assert list(written["rows"]) == ["pixels", "autoencoder", "NRE"]
     for scores in written["rows"].values():
         assert scores["linear_svm"]["mean"] > 0.2, "above the 0.1 of chance"
+    assert any("Too few labels: class 'digit " in note for note in written["notes"])
     assert "autoencoder" in capsys.readouterr().out
 
 

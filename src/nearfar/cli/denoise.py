@@ -7,7 +7,16 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from nearfar.cli.options import Data, DataOptions, Device, OverwriteFiles, Run, Seed, bars, shown
+from nearfar.cli.options import (
+    Data,
+    DataOptions,
+    Device,
+    OverwriteFiles,
+    Run,
+    Seed,
+    bars_after_torch,
+    shown,
+)
 from nearfar.files import remove_on_failure, try_output
 
 
@@ -40,6 +49,7 @@ def denoise(
         denoising. Needs a run trained with --pretext denoising.
     """
     try_output(out, overwrite=overwrite, folder=True)
+    track = bars_after_torch()
 
     import torch
 
@@ -47,7 +57,7 @@ def denoise(
     from nearfar.report import write_restored
     from nearfar.runs import read_run
 
-    trained, track, quality = read_run(run), bars(), restoration.MeanPSNR()
+    trained, quality = read_run(run), restoration.MeanPSNR()
     source = images.open_for(trained.config, data, track)
     torch.manual_seed(seed)
     batches = restoration.denoise(trained, source, add_noise=add_noise, device=device, track=track)

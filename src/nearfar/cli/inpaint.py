@@ -7,7 +7,16 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from nearfar.cli.options import Data, DataOptions, Device, OverwriteFiles, Run, Seed, bars, shown
+from nearfar.cli.options import (
+    Data,
+    DataOptions,
+    Device,
+    OverwriteFiles,
+    Run,
+    Seed,
+    bars_after_torch,
+    shown,
+)
 from nearfar.files import remove_on_failure, try_output
 
 
@@ -42,6 +51,7 @@ def inpaint(
         white pixel is filled. Default: the holes that the run was trained with.
     """
     try_output(out, overwrite=overwrite, folder=True)
+    track = bars_after_torch()
 
     import torch
 
@@ -49,7 +59,7 @@ def inpaint(
     from nearfar.report import write_restored
     from nearfar.runs import read_run
 
-    trained, track = read_run(run), bars()
+    trained = read_run(run)
     source = images.open_for(trained.config, data, track)
     opened = None if masks is None else restoration.open_masks(masks, source, track=track)
     torch.manual_seed(seed)

@@ -15,7 +15,7 @@ from nearfar.cli.options import (
     PurifierOptions,
     Run,
     Seed,
-    bars,
+    bars_after_torch,
     shown,
 )
 from nearfar.errors import NearfarError
@@ -58,6 +58,7 @@ def purify(
     if clean is None and false_positive_rate is not None:
         raise NearfarError("--false-positive-rate needs --clean: add --clean")
     try_output(out, overwrite=overwrite, folder=True)
+    track = bars_after_torch()
 
     import torch
 
@@ -65,7 +66,7 @@ def purify(
     from nearfar.models import resolve_device
     from nearfar.runs import read_config
 
-    config, track = read_config(run), bars()
+    config = read_config(run)
     purifier = purification.load(run).to(resolve_device(device))
     source = images.open_for(config, data, track)
     torch.manual_seed(seed)

@@ -7,7 +7,15 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from nearfar.cli.options import Data, DataOptions, Device, OverwriteFiles, Run, bars, shown
+from nearfar.cli.options import (
+    Data,
+    DataOptions,
+    Device,
+    OverwriteFiles,
+    Run,
+    bars_after_torch,
+    shown,
+)
 from nearfar.files import remove_on_failure, try_output
 
 
@@ -29,12 +37,13 @@ def reconstruct(
         nearfar reconstruct run photos --out reconstructions
     """
     try_output(out, overwrite=overwrite, folder=True)
+    track = bars_after_torch()
 
     from nearfar import restoration
     from nearfar.report import write_restored
     from nearfar.runs import read_run
 
-    trained, track = read_run(run), bars()
+    trained = read_run(run)
     source = images.open_for(trained.config, data, track)
     batches = restoration.reconstruct(trained, source, device=device, track=track)
     with remove_on_failure(out):

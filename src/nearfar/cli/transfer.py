@@ -10,8 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import App, Group, Parameter
 from cyclopts.validators import Number
 
-from nearfar.cli.options import DATA_HELP, DataOptions, Device, OverwriteFiles, Seed, bars, shown
-from nearfar.files import check_output, is_unfinished_output
+from nearfar.cli.options import (
+    DATA_HELP,
+    DataOptions,
+    Device,
+    OverwriteFiles,
+    Seed,
+    bars_after_torch,
+    shown,
+)
+from nearfar.files import is_unfinished_output, try_output
 
 if TYPE_CHECKING:
     from nearfar.progress import Bars
@@ -113,11 +121,11 @@ def classify(
     labels_per_class
         Training images per class, without a devkit. Default: all.
     """
-    _check(out, overwrite=options.overwrite)
+    _try_output(out, overwrite=options.overwrite)
+    track = bars_after_torch()
 
     from nearfar.transfer import CLASSIFICATION_CONFIG, transfer_classification
 
-    track = bars()
     result = transfer_classification(
         options.source(weights, out, CLASSIFICATION_CONFIG, track),
         data,
@@ -155,10 +163,15 @@ def detect(
         Folder in which to cache selective search boxes, which take about a second per image to
         compute. Default: in --out.
     """
-    from nearfar.transfer import DETECTION_CONFIG, PROPOSALS_FOLDER, transfer_detection
+    from nearfar.transfer import PROPOSALS_FOLDER, Devkit
 
-    _check(out, overwrite=options.overwrite, keep={PROPOSALS_FOLDER})
-    source = options.source(weights, out, DETECTION_CONFIG, bars())
+    _try_output(out, overwrite=options.overwrite, keep={PROPOSALS_FOLDER})
+    Devkit.open(data).check_disjoint("Main", *splits)
+    track = bars_after_torch()
+
+    from nearfar.transfer import DETECTION_CONFIG, transfer_detection
+
+    source = options.source(weights, out, DETECTION_CONFIG, track)
     _report(out, transfer_detection(source, data, splits=splits, proposals=proposals))
 
 
@@ -186,11 +199,15 @@ def segment(
     fcn
         Output stride: FCN-32s, FCN-16s or FCN-8s; the last two add finer feature maps.
     """
-    _check(out, overwrite=options.overwrite)
+    from nearfar.transfer import Devkit
+
+    _try_output(out, overwrite=options.overwrite)
+    Devkit.open(data).check_disjoint("Segmentation", *splits)
+    track = bars_after_torch()
 
     from nearfar.transfer import SEGMENTATION_CONFIG, transfer_segmentation
 
-    source = options.source(weights, out, SEGMENTATION_CONFIG, bars())
+    source = options.source(weights, out, SEGMENTATION_CONFIG, track)
     _report(out, transfer_segmentation(source, data, splits=splits, stride=fcn))
 
 
@@ -216,7 +233,8 @@ def predict(
         nearfar transfer predict classified/all photos --out predicted
         nearfar transfer predict segmented street.jpg --out predicted
     """
-    _check(out, overwrite=overwrite)
+    _try_output(out, overwrite=overwrite)
+    track = bars_after_torch()
 
     from nearfar.models import resolve_device
     from nearfar.transfer import (
@@ -227,7 +245,7 @@ def predict(
     )
 
     with claim_folder(out):
-        model, track = load_finetuned(folder), bars()
+        model = load_finetuned(folder)
         model.network.to(resolve_device(device))
         if isinstance(model, FinetunedClassifier):
             channels, *size = model.shape
@@ -238,9 +256,9 @@ def predict(
     print(f"predictions for {len(source)} images are in {shown(out)}")
 
 
-def _check(out: Path, *, overwrite: bool, keep: Collection[str] = ()) -> None:
-    """Check that output may be written to a folder; output of a killed call is replaced."""
-    check_output(out, overwrite=overwrite or is_unfinished_output(out), folder=True, keep=keep)
+def _try_output(out: Path, *, overwrite: bool, keep: Collection[str] = ()) -> None:
+    """Check that output can be written to a folder; output of a killed call is replaced."""
+    try_output(out, overwrite=overwrite or is_unfinished_output(out), folder=True, keep=keep)
 
 
 def _report(out: Path, result: TransferResult) -> None:

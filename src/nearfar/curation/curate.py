@@ -198,7 +198,7 @@ def curate(
         outliers=find_outliers(some),
         label_errors="no classes: expected a folder for each"
         if images.labels is None
-        else find_label_errors(some, images.labels[kept]),
+        else find_label_errors(some, images.labels[kept], classes=images.classes),
         leaks=leaks,
         against=against,
         cluster_of=cluster_of,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +10,8 @@ import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import StandardScaler
+
+from nearfar.data import class_name
 
 #: Inverse regularization strength of the classifier on standardized embeddings.
 _C = 0.003
@@ -55,7 +58,11 @@ class LabelErrors(NamedTuple):
 
 
 def find_label_errors(
-    embeddings: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], *, seed: int = 0
+    embeddings: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.int64],
+    *,
+    classes: Sequence[str] | None = None,
+    seed: int = 0,
 ) -> LabelErrors | str:
     """Find labels that contradict the embeddings, or return the reason why this is impossible.
 
@@ -68,6 +75,8 @@ def find_label_errors(
         Embeddings.
     labels : int64[n]
         Class numbers.
+    classes : sequence of str, optional
+        Name of each class number, for the reason.
     seed : int
         Random seed for the folds.
 
@@ -79,16 +88,17 @@ def find_label_errors(
     >>> find_label_errors(points, labels).rows()
     array([3])
     """
-    classes, numbers, sizes = np.unique(labels, return_inverse=True, return_counts=True)
-    if len(classes) < 2:
+    present, numbers, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    if len(present) < 2:
         return "all images have the same label: label errors cannot be found"
     if sizes.min() < _FOLDS:
+        rarest = class_name(present[sizes.argmin()], classes)
         return (
-            f"class {classes[sizes.argmin()]} has {sizes.min()} images: expected at least "
+            f"class {rarest} has {sizes.min()} images: expected at least "
             f"{_FOLDS} per class to find label errors"
         )
     points = StandardScaler().fit_transform(embeddings)
-    rows, total = np.arange(len(points)), np.zeros((len(points), len(classes)))
+    rows, total = np.arange(len(points)), np.zeros((len(points), len(present)))
     for fold_seed in range(seed, seed + _ROUNDS):
         total += _predict(points, numbers, np.ones(len(points), bool), fold_seed)
     accuracy = float((total.argmax(1) == numbers).mean())
@@ -99,13 +109,13 @@ def find_label_errors(
             f"{guessing:.0%}: they are too weak to find label errors"
         )
     trusted = total[rows, numbers] >= _DOUBTFUL * _ROUNDS
-    if np.bincount(numbers[trusted], minlength=len(classes)).min() >= _FOLDS:
+    if np.bincount(numbers[trusted], minlength=len(present)).min() >= _FOLDS:
         total += _ROUNDS * _predict(points, numbers, trusted, seed + _ROUNDS)
     probabilities = total / total.sum(1, keepdims=True)
     confidence, best = probabilities[rows, numbers], probabilities.argmax(1)
     mean_confidence = np.bincount(numbers, confidence) / sizes
     likely = (best != numbers) & (probabilities[rows, best] >= mean_confidence[best])
-    return LabelErrors(confidence.astype(np.float32), classes[best], likely, accuracy)
+    return LabelErrors(confidence.astype(np.float32), present[best], likely, accuracy)
 
 
 def _predict(

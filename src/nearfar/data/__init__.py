@@ -16,7 +16,7 @@ from nearfar.data.export import write_images
 from nearfar.data.folders import FolderImages
 from nearfar.data.images import Images, Shape, to_unit
 from nearfar.data.kind import ImageKind, kind_of
-from nearfar.data.labels import labels_like, require_labels, stratified_split
+from nearfar.data.labels import class_name, labels_like, require_labels, stratified_split
 from nearfar.data.layouts import (
     Layout,
     images_from_rows,
@@ -75,6 +75,7 @@ __all__ = [
     "as_array",
     "check_size",
     "choose_stream",
+    "class_name",
     "conform_images",
     "default_data_root",
     "frame_reformatter",

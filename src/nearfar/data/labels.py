@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -122,6 +124,17 @@ def labels_like(images: Images, like: Images) -> Rows:
             "expected the same classes"
         )
     return np.array([numbers[normal_form(name)] for name in images.classes])[labels]
+
+
+def class_name(number: int, classes: Sequence[str] | None) -> str:
+    """Return the name of a class in quotes, or its number if classes have no names.
+
+    Examples
+    --------
+    >>> class_name(1, ["bird", "cat"]), class_name(1, None)
+    ("'cat'", '1')
+    """
+    return str(number) if classes is None else repr(classes[number])
 
 
 def _check_numbers(named: Images, numbered: Images) -> None:

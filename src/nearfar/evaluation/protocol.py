@@ -16,6 +16,7 @@ import numpy.typing as npt
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
+from nearfar.data import class_name
 from nearfar.errors import NearfarError
 from nearfar.evaluation import scores
 from nearfar.evaluation.scores import Embeddings, LabeledEmbeddings, Labels, Score
@@ -75,6 +76,7 @@ def evaluate(
     train_labels: npt.ArrayLike,
     test_labels: npt.ArrayLike,
     *,
+    classes: Sequence[str] | None = None,
     rbf_samples: int | None = None,
     seed: int = 0,
     track: Track = silent,
@@ -91,6 +93,8 @@ def evaluate(
         without these baselines.
     train_labels, test_labels : int[n] and int[m]
         Class numbers of the images.
+    classes : sequence of str, optional
+        Name of each class number, for notes and errors.
     rbf_samples : int, optional
         Number of training images for the RBF SVM, drawn at random and stratified by class. Time
         and memory of the RBF SVM grow quadratically with this number. Default: all.
@@ -119,7 +123,7 @@ def evaluate(
     ['acc', 'ari', 'knn', 'linear_svm', 'nmi', 'probe_1', 'probe_10', 'probe_100', 'rbf_svm']
     """
     train, test = _labels(train_labels, "training"), _labels(test_labels, "test")
-    _check(rows, train, test, rbf_samples)
+    _check(rows, train, test, classes, rbf_samples)
     _, sizes = np.unique(train, return_counts=True)
     rbf_size = len(train) if rbf_samples is None else min(rbf_samples, len(train))
     probes = [labels for labels in PROBE_LABELS if labels <= sizes.min()]
@@ -152,7 +156,11 @@ def evaluate(
         table[row.name].update(zip(keys, scored, strict=True))
 
     best = max(score.mean for each in table.values() if (score := each["linear_svm"]))
-    notes = [*_notes(train, test, rbf_size, best), *_leak(rows), *_warnings(rows, unsettled)]
+    notes = [
+        *_notes(train, test, classes, rbf_size, best),
+        *_leak(rows),
+        *_warnings(rows, unsettled),
+    ]
     return Evaluation(columns, table, _settings(train, test, rbf_size, seed), notes)
 
 
@@ -212,7 +220,9 @@ def _settings(train: Labels, test: Labels, rbf_size: int, seed: int) -> dict[str
     }
 
 
-def _notes(train: Labels, test: Labels, rbf_size: int, best: float) -> list[str]:
+def _notes(
+    train: Labels, test: Labels, names: Sequence[str] | None, rbf_size: int, best: float
+) -> list[str]:
     """Return the notes below the table; `best` is the best linear SVM accuracy."""
     classes, sizes = np.unique(train, return_counts=True)
     share = min(round(best, 2), 0.99)
@@ -227,8 +237,9 @@ def _notes(train: Labels, test: Labels, rbf_size: int, best: float) -> list[str]
     if rbf_size < len(train):
         notes.append(f"The RBF SVM was trained on {rbf_size:,} of the training images.")
     if (smallest := sizes.min()) < PROBE_LABELS[-1]:
+        rarest = class_name(classes[sizes.argmin()], names)
         notes.append(
-            f"{BLANK} Too few labels: class {classes[sizes.argmin()]} has only {smallest} training "
+            f"{BLANK} Too few labels: class {rarest} has only {smallest} training "
             f"image{'s' if smallest > 1 else ''}."
         )
     return notes
@@ -245,11 +256,17 @@ def _labels(labels: npt.ArrayLike, part: str) -> Labels:
     return array.astype(np.int64)
 
 
-def _check(rows: Sequence[Features], train: Labels, test: Labels, rbf_samples: int | None) -> None:
+def _check(
+    rows: Sequence[Features],
+    train: Labels,
+    test: Labels,
+    names: Sequence[str] | None,
+    rbf_samples: int | None,
+) -> None:
     """Raise an error if embeddings and labels do not match, or there are too few images."""
-    names = [row.name for row in rows]
-    if not names or len(set(names)) < len(names):
-        raise NearfarError(f"rows named {names}: expected at least one, with distinct names")
+    titles = [row.name for row in rows]
+    if not titles or len(set(titles)) < len(titles):
+        raise NearfarError(f"rows named {titles}: expected at least one, with distinct names")
     for row in rows:
         for part, embeddings, labels in (("training", row.train, train), ("test", row.test, test)):
             if len(embeddings) != len(labels):
@@ -263,8 +280,9 @@ def _check(rows: Sequence[Features], train: Labels, test: Labels, rbf_samples: i
             f"the training labels have {len(classes)} class: expected images of at least 2 classes"
         )
     if len(unseen := np.setdiff1d(test, classes)):
+        listed = ", ".join(class_name(number, names) for number in unseen[:5])
         raise NearfarError(
-            f"test labels contain classes without training images: {unseen[:5].tolist()}; "
+            f"test labels contain classes without training images: {listed}; "
             "expected only classes that are in both sets"
         )
     if len(train) < scores.NEIGHBORS or len(test) < len(classes):

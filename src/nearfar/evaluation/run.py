@@ -243,5 +243,11 @@ def _evaluate(
         else:
             rows.append(Features(name, embeddings, embed(name, test_images, track)))
     return evaluate(
-        rows, train_labels, test_labels, rbf_samples=rbf_samples, seed=seed, track=track
+        rows,
+        train_labels,
+        test_labels,
+        classes=train_images.classes,
+        rbf_samples=rbf_samples,
+        seed=seed,
+        track=track,
     )

@@ -8,8 +8,9 @@ from pathlib import Path
 from nearfar.errors import NearfarError, reason
 from nearfar.transfer.classification import FinetunedClassifier
 from nearfar.transfer.detection import FinetunedDetector
+from nearfar.transfer.layout import CONFIG
 from nearfar.transfer.segmentation import FinetunedSegmenter
-from nearfar.transfer.storage import CONFIG, read_finetuned
+from nearfar.transfer.storage import read_finetuned
 
 Finetuned = FinetunedClassifier | FinetunedDetector | FinetunedSegmenter
 

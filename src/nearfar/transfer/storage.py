@@ -23,8 +23,7 @@ from nearfar.files import (
     write_json,
 )
 from nearfar.runs import read_tensors, to_cpu, write_tensors
-
-CONFIG, WEIGHTS = "finetuned.json", "finetuned.safetensors"
+from nearfar.transfer.layout import CONFIG, WEIGHTS
 
 #: Format version, incremented whenever an older nearfar could not read the files.
 _FORMAT = 1

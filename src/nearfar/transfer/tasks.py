@@ -42,6 +42,7 @@ from nearfar.transfer.detection import (
 )
 from nearfar.transfer.devkit import IMAGE_FOLDER, Devkit
 from nearfar.transfer.finetuning import FinetuneConfig
+from nearfar.transfer.layout import CONFIG, PROPOSALS_FOLDER, WEIGHTS
 from nearfar.transfer.loading import Finetuned
 from nearfar.transfer.segmentation import (
     SEGMENTATION_CONFIG,
@@ -52,10 +53,7 @@ from nearfar.transfer.segmentation import (
     open_segmentation_set,
     skip_channels,
 )
-from nearfar.transfer.storage import CONFIG, WEIGHTS, claim_folder, open_output
-
-#: Subfolder for the proposals of `transfer_detection`.
-PROPOSALS_FOLDER = "proposals"
+from nearfar.transfer.storage import claim_folder, open_output
 
 PathLike = str | os.PathLike[str]
 F = TypeVar("F", bound=Callable[..., "TransferResult"])

@@ -4,9 +4,9 @@ import sys
 
 
 def main() -> None:
-    """Run the command line of this process.
+    """Run the command given on the command line.
 
-    Ctrl-C prints one line even during the imports, which take seconds.
+    Ctrl-C prints a one-line message even while modules are imported, which takes seconds.
     """
     try:
         from nearfar.cli import main as run

@@ -1,7 +1,7 @@
 """Augmentation: random transforms that preserve the content of images.
 
-A whole batch is transformed on its device, each image differently. Random numbers come from torch's
-global generator for that device.
+A batch of images is transformed on its device, each image differently. Random numbers come from
+torch's global generator of that device.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _AffineRow = tuple[Tensor, Tensor, Tensor]
 
 
 class Augmentation(Protocol):
-    """Random transform of a batch of images, different for each image.
+    """Random transform of a batch of images, which differs from image to image.
 
     Examples
     --------
@@ -46,13 +46,13 @@ class Augmentation(Protocol):
     """
 
     def __call__(self, images: Tensor, /) -> Tensor:
-        """Return transformed copies of images, both float[b, c, h, w] with values in [0, 1]."""
+        """Return transformed copies of images (float[b, c, h, w]) with values in [0, 1]."""
         ...
 
 
 @dataclass(frozen=True)
 class NoAugmentation:
-    """No augmentation: images stay as they are.
+    """No augmentation: images are returned unchanged.
 
     Examples
     --------
@@ -70,8 +70,8 @@ class NoAugmentation:
 class ShapeAugmentation:
     """Augmentation for shapes such as digits, letters and symbols on a plain background.
 
-    Images are rotated, scaled, sheared, shifted and elastically distorted [1]_. Areas outside the
-    image are filled with the median color of its border.
+    Images are rotated, scaled, sheared, shifted and elastically distorted [1]_. Areas outside an
+    image are filled with the median color of the image border.
 
     Parameters
     ----------
@@ -82,9 +82,10 @@ class ShapeAugmentation:
     shear : float
         Maximum horizontal shear, as a fraction of the height.
     translate : float
-        Maximum shift in each direction, as a fraction of the image side.
+        Maximum horizontal and vertical shift, as a fraction of the image side.
     elastic : float
-        Standard deviation of the displacements on a 5×5 grid, as a fraction of half the image side.
+        Standard deviation of the random displacements on a 5×5 grid, as a fraction of half the
+        image side.
 
     Examples
     --------
@@ -184,7 +185,7 @@ class PhotoAugmentation:
 def make_augmentation(
     augmentation: AugmentationName | Callable[[Tensor], Tensor], images: Images
 ) -> Augmentation:
-    """Return an augmentation by name.
+    """Return the augmentation with a given name.
 
     Parameters
     ----------
@@ -215,7 +216,7 @@ def make_augmentation(
 
 
 def augmentation_name(name: AugmentationName, images: Images) -> AugmentationName:
-    """Return the name of an augmentation, with "auto" resolved; see `make_augmentation`.
+    """Return the name of an augmentation, with "auto" resolved as in `make_augmentation`.
 
     Examples
     --------
@@ -227,20 +228,21 @@ def augmentation_name(name: AugmentationName, images: Images) -> AugmentationNam
 
 
 def _between(low: float, high: float, images: Tensor) -> Tensor:
-    """Return one random number per image, float[b], uniform between `low` and `high`."""
+    """Return a random number, uniform between `low` and `high`, for each image (float[b])."""
     return images.new_empty(len(images)).uniform_(low, high)
 
 
 def _border(images: Tensor) -> Tensor:
-    """Return the outermost pixels of each image, float[b, c, p]."""
+    """Return the outermost pixels of each image (float[b, c, p])."""
     sides = images[..., [0, -1], :], images[..., [0, -1]]
     return torch.cat([side.flatten(2) for side in sides], dim=2)
 
 
 def _smooth(coarse: Tensor, height: int, width: int) -> Tensor:
-    """Return displacements, float[b, 2, n, n], interpolated to float[b, height, width, 2].
+    """Interpolate displacements (float[b, 2, n, n]) to all pixels (float[b, height, width, 2]).
 
-    Bicubic interpolation is one matrix product per side, since torch's is slow on CPUs.
+    Bicubic interpolation is computed by one matrix product per side, since torch's implementation
+    is slow on CPUs.
     """
     points = coarse.shape[-1]
     single = torch.eye(points, device=coarse.device)[None, None]
@@ -252,7 +254,10 @@ def _smooth(coarse: Tensor, height: int, width: int) -> Tensor:
 
 
 def _places(images: Tensor, horizontal: _AffineRow, vertical: _AffineRow) -> Tensor:
-    """Return each pixel's source position under affine maps, float[b, h, w, 2] in [−1, 1]."""
+    """Return the source positions of all pixels under affine maps.
+
+    Positions (float[b, h, w, 2]) are in [−1, 1].
+    """
     maps = torch.stack([torch.stack(horizontal, 1), torch.stack(vertical, 1)], 1)
     return affine_grid(maps, list(images.shape), align_corners=False)
 

@@ -56,14 +56,14 @@ Floats = npt.NDArray[np.float32]
 
 
 class Encoder(ABC):
-    """Base class of encoders; see `open_encoder`.
+    """Base class of encoders, which are opened by `open_encoder`.
 
     Attributes
     ----------
     name : str
-        Name in tables.
+        Name of the encoder in tables.
     run : Run or None
-        The run that the encoder comes from, if any.
+        Run that the encoder comes from, if any.
     size : int or (height, width), optional
         Size at which to open images, in pixels.
     channels : {1, 3}, optional
@@ -71,10 +71,10 @@ class Encoder(ABC):
     embedding_size : int or None
         Length d of an embedding, if known before encoding.
     similarity : {"cosine", "centered-cosine", "gaussian"} or callable
-        Similarity measure of its embeddings.
+        Similarity measure for the embeddings.
     reading : mapping
         Options `window` and `bands` of `nearfar.data.open_images` with which the images of stored
-        embeddings were read; new images need the same options.
+        embeddings were read. New images must be read with the same options.
 
     Examples
     --------
@@ -91,15 +91,15 @@ class Encoder(ABC):
     reading: Mapping[str, Any] = MappingProxyType({})
 
     def open_array(self, array: npt.ArrayLike) -> Images:
-        """Return the images in an array, with the encoder's size and channels."""
+        """Convert an array to images of the size that the encoder expects."""
         return images_from_array(array, size=self.size)
 
     def settings(self) -> dict[str, Any]:
-        """Return settings that identify the encoder, for the metadata of its embeddings.
+        """Return settings that identify the encoder, to store with embeddings.
 
-        The JSON-compatible settings are `encoder`, the argument of `open_encoder` that reopens the
-        encoder, if possible; `weights`, the SHA-256 of its weights; `size`, `channels` and
-        `similarity`.
+        The settings are JSON-compatible. If possible, they include `encoder` and, for timm models,
+        `weights`, the arguments with which `open_encoder` opens the encoder again. The others are
+        `weights_sha256`, a hash of the weights; `size`; `channels`; and `similarity`.
         """
         size = list(self.size) if isinstance(self.size, tuple) else self.size
         similarity = "custom" if callable(self.similarity) else self.similarity
@@ -114,7 +114,7 @@ class Encoder(ABC):
         track: Track = silent,
         description: str = "encoding",
     ) -> Floats:
-        """Return the embeddings of images, float32[n, d].
+        """Return the embeddings of images (float32[n, d]).
 
         Raises
         ------
@@ -130,35 +130,36 @@ class Encoder(ABC):
         embeddings: Floats,
         device: str | torch.device,
     ) -> Tensor:
-        """Return the embeddings of queries, float32[q, d].
+        """Return the embeddings of queries (float32[q, d]).
 
         Parameters
         ----------
         pixels : Tensor
-            float[q, c, h, w], with values in [0, 1].
+            Query images (float[q, c, h, w]) with values in [0, 1].
         rows : int64[q]
-            Rows of the queries among the images, −1 for other images.
+            Rows of the queries in `embeddings`, or −1 for queries that are new images.
         embeddings : float32[n, d]
-            Embeddings of the images.
+            Embeddings of the images that are searched.
         """
 
 
 class NetworkEncoder(Encoder):
-    """Encoder from a network that normalizes images itself.
+    """Encoder that applies a network, which must normalize images itself.
 
     Parameters
     ----------
     name : str
-        Name in tables.
+        Name of the encoder in tables.
     network : nn.Module
-        Module from images float[b, c, h, w], with values in [0, 1], to embeddings float[b, d].
+        Module that takes images (float[b, c, h, w]) with values in [0, 1] and returns embeddings
+        (float[b, d]).
     run : Run, optional
-        The run that the network comes from.
+        Run that the network comes from.
     size : int or (height, width), optional
-        Size at which to open images. Default: the size in the run, if any.
+        Size at which to open images. Default: the image size of the run, if any.
     reference : mapping, optional
-        Arguments `encoder` and `weights` of `open_encoder` that reopen the encoder. Default: the
-        run folder.
+        Arguments `encoder` and `weights` with which `open_encoder` opens the encoder again.
+        Default: the run folder.
 
     Examples
     --------
@@ -244,14 +245,15 @@ class NetworkEncoder(Encoder):
 
 
 class StoredEmbeddings(Encoder):
-    """Encoder that looks up embeddings written by `nearfar encode` by image name.
+    """Encoder that looks up stored embeddings by image name.
 
-    Other images, such as queries, are embedded by the encoder named in a .parquet file.
+    Embeddings are stored by ``nearfar encode``. New images, such as queries, are embedded by the
+    encoder named in the .parquet file.
 
     Parameters
     ----------
     path : str or path
-        The .npz or .parquet file, or a folder of .parquet files.
+        An .npz or .parquet file, or a folder of .parquet files.
 
     Raises
     ------
@@ -313,9 +315,10 @@ class StoredEmbeddings(Encoder):
         return self.embeddings[rows]
 
     def _check_unchanged(self, images: Images, rows: Sequence[int]) -> None:
-        """Check image files against the sizes and checksums stored with the embeddings.
+        """Check that images have the sizes and checksums that are stored with their embeddings.
 
-        Checksums are compared for a sample, and for all images newer than the embeddings.
+        Checksums are compared for an evenly spaced sample, and for all files that are newer than
+        the embeddings.
         """
         files, places = images, torch.arange(len(images))
         while isinstance(files, Subset):
@@ -374,11 +377,11 @@ def open_encoder(
         A run or its folder; "timm:NAME"; or an .npz or .parquet file of embeddings, from
         `nearfar.embeddings.write_embeddings`.
     weights : str, optional
-        Weights of a timm model: "pretrained", "random" or a file, see
+        Weights of a timm model: "pretrained", "random" or a file. See
         `nearfar.models.load_pretrained`. Default: "pretrained".
     size : int or (height, width), optional
-        Size at which to open images, for a timm model. Default: the input size of its pretrained
-        weights.
+        Size at which to open images, for a timm model. Default: the input size of the model's
+        pretrained weights.
 
     Raises
     ------
@@ -426,14 +429,15 @@ def reopen_encoder(settings: Mapping[str, Any], source: str) -> Encoder:
     Parameters
     ----------
     settings : mapping
-        Settings of the encoder in the file of embeddings; see `Encoder.settings`.
+        Settings of the encoder, as stored in the file of embeddings. See `Encoder.settings`.
     source : str
         Name of the file, for error messages.
 
     Raises
     ------
     NearfarError
-        If the settings do not name the encoder, it cannot be opened, or its weights have changed.
+        If the settings do not name the encoder, if it cannot be opened, or if its weights have
+        changed.
 
     Examples
     --------
@@ -467,7 +471,7 @@ def _reading(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _time(path: Path) -> float:
-    """Return the modification time of a file; 0 if it is missing, which is reported elsewhere."""
+    """Return the modification time of a file, or 0 if the file is missing."""
     try:
         return path.stat().st_mtime
     except OSError:

@@ -24,7 +24,7 @@ class NearfarError(ValueError):
 
 
 class MissingExtraError(NearfarError, ImportError):
-    """Raised if an optional package is not installed; see `require`.
+    """Raised if an optional package is not installed. See `require`.
 
     Examples
     --------
@@ -41,12 +41,12 @@ def require(module: str, *, extra: str) -> ModuleType:
     module : str
         Full name of the module.
     extra : str
-        Name of the nearfar extra that installs the package.
+        Name of the extra of nearfar that installs the package.
 
     Raises
     ------
     MissingExtraError
-        If the package is not installed; the message names the extra.
+        If the package is not installed. The message names the extra.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The scikit-learn estimator: ``NRE().fit(images).transform(images)``."""
+"""Estimator in the style of scikit-learn: ``NRE().fit(images).transform(images)``."""
 
 from __future__ import annotations
 
@@ -53,56 +53,59 @@ DECODED_ROWS = 512
 class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Estimator that learns image embeddings without labels, by neighborhood-relational encoding.
 
-    By default, training depends on the images, as for ``nearfar train``: on photographs, it starts
-    from a pretrained encoder if one is installed; on other images, from scratch. Similar images get
-    nearby embeddings, and dissimilar images distant ones. With ``recipe="paper"``, training follows
-    [1]_.
+    Similar images have nearby embeddings, and dissimilar images have distant ones. By default,
+    training depends on the images, as for ``nearfar train``: on photographs, it starts from a
+    pretrained encoder if one is installed; on other images, it starts from scratch. With
+    ``recipe="paper"``, training follows [1]_.
 
-    Images are arrays or tensors n×h×w, n×h×w×c (c = 1 or 3), or flattened to n×features; or any
-    `nearfar.data.Images`. Values are uint8, or floats on any scale: floats in [0, 1] are used as
-    they are; others are scaled by their smallest and largest values in `fit`.
+    Images are arrays or tensors of shape n×h×w or n×h×w×c with c = 1 or 3, or flattened to
+    n×features; or any `nearfar.data.Images`. Values are uint8, or floats on any scale. Floats in
+    [0, 1] are used unchanged. Other floats are scaled by the smallest and largest values of the
+    images that were passed to `fit`.
 
     Parameters
     ----------
     recipe : {"auto", "paper", "nearfar", "continue"}
-        Defaults for parameters that are None; "auto" chooses a recipe from the images, see
-        `nearfar.training.choose_defaults`.
+        Recipe that defines the values of parameters that are None. "auto" chooses a recipe
+        according to the images. See `nearfar.training.choose_defaults`.
     embedding_size : int, optional
         Length d of an embedding.
     loss_weights : tuple of float, optional
-        λ₁, λ₂, λ₃ of Eq. 1 (image, near samples, far samples); nonnegative, summing to 1. Only for
-        the relational objective of the paper.
+        Weights λ₁, λ₂, λ₃ of the image, near samples and far samples (Eq. 1). Weights are
+        nonnegative and sum to 1. Only for the relational objective of the paper.
     neighbors : int, optional
-        Number T of near and of far samples per image (Eq. 5).
+        Number T of near samples and of far samples per image (Eq. 5).
     clusters : int, optional
         Number of k-means clusters for the neighbor search.
     pretrain_epochs, epochs : int, optional
-        Epochs of plain autoencoder training (by default, only with the recipe "paper"), and of
-        training with the objective.
+        Epochs of plain autoencoder training, and epochs of training with the objective. By default,
+        plain autoencoder training is only part of the recipe "paper".
     batch_size : int, optional
-        Images per step.
+        Number of images per training step.
     lr : float, optional
-        Adam's learning rate in the second phase.
+        Learning rate of Adam in the second phase.
     backbone : str, optional
-        Standard encoder, "alexnet" or "timm:NAME"; pretrained with the recipe "continue", otherwise
-        with random weights.
+        Standard encoder: "alexnet" or "timm:NAME". Initial weights are pretrained with the recipe
+        "continue", and otherwise random.
     seed : int
         Random seed for initial weights, image order and all sampling.
     device : str
         Device to train on. "auto" uses a GPU if available.
     image_shape : tuple of int, optional
-        (h, w) or (h, w, c) of flattened images. Default: rows of h² values with h ≥ 8 are square
-        grayscale images; others are feature vectors, for a fully connected network.
+        Shape (h, w) or (h, w, c) of flattened images. Default: rows of h² values with h ≥ 8 are
+        square grayscale images; other rows are feature vectors, for which the network is fully
+        connected.
     config : TrainConfig, optional
-        All training settings, in place of all parameters above except `image_shape`. Allows other
-        objectives, pretext tasks and finders, and a network of your own. See `nearfar.recipe`.
+        All training settings, in place of all parameters above except `image_shape`. With a
+        configuration, other objectives, pretext tasks, neighbor searches and custom networks can be
+        used. See `nearfar.recipe`.
     verbose : bool
         Whether to show progress.
 
     Attributes
     ----------
     run_ : Run
-        Trained network, initial network, embeddings, settings and metrics.
+        Run with the trained network, the initial network, embeddings, settings and metrics.
     embeddings_ : float32[n, d]
         Embeddings of the training images.
     n_features_in_ : int
@@ -159,7 +162,7 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.verbose = verbose
 
     def fit(self, X: npt.ArrayLike | Images, y: object = None) -> Self:
-        """Train on images; `y` is ignored.
+        """Train on images. `y` is ignored.
 
         Raises
         ------
@@ -190,11 +193,11 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, X: npt.ArrayLike | Images) -> npt.NDArray[np.float32]:
-        """Return the embeddings of images, float32[n, d]."""
+        """Return the embeddings of images (float32[n, d])."""
         return self._encode(X)
 
     def inverse_transform(self, X: npt.ArrayLike) -> npt.NDArray[Any]:
-        """Return images decoded from embeddings, float[n, d], in the layout and scale of `fit`."""
+        """Decode embeddings (float[n, d]), and return images in the layout and scale of `fit`."""
         check_is_fitted(self)
         embeddings = as_array(X, "X").astype(np.float32)
         if embeddings.ndim != 2 or embeddings.shape[1] != self._n_features_out:
@@ -209,7 +212,7 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return images_to_array(decoded, self._layout, self._pixel_range)
 
     def reconstruct(self, X: npt.ArrayLike | Images) -> npt.NDArray[Any]:
-        """Return reconstructions of images, in the layout of `X` and the scale of `fit`."""
+        """Return reconstructions of images in the layout of `X`, on the scale of `fit`."""
         check_is_fitted(self)
         images, layout = self._read(X)
         decoded = self._apply(lambda batch: self.run_.network(batch).reconstruction, images)
@@ -228,10 +231,10 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : array or Images, optional
-            Query images. Default: the training images; an image is not its own neighbor.
+            Query images. Default: the training images, where an image is not its own neighbor.
         n_neighbors : int, optional
-            Number of neighbors T per query, at most the number of training images, or one less if
-            `X` is None. Default: 5.
+            Number T of neighbors per query. The maximum is the number of training images, or one
+            less if `X` is None. Default: 5.
         return_distance : bool
             Whether to also return the distances, 1 − similarity.
         far : bool
@@ -240,10 +243,11 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         Returns
         -------
         distances : float32[n, T]
-            Distances to the neighbors of n queries; only with `return_distance`.
+            Distances from the n queries to their neighbors. Only returned if `return_distance` is
+            true.
         rows : int64[n, T]
-            Indices of the neighbors among the training images, most similar first (least similar
-            first if `far`).
+            Indices of the neighbors among the training images. The most similar neighbor is first
+            or, if `far` is true, the least similar.
 
         Raises
         ------
@@ -266,7 +270,7 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return distances.clamp_min(0).numpy(), rows.numpy()
 
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Write a run folder, as ``nearfar train`` does.
+        """Write the run to a folder, as ``nearfar train`` does.
 
         Raises
         ------
@@ -281,21 +285,20 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], *, network: Autoencoder | None = None) -> Self:
-        """Read a run folder.
+        """Return the estimator of a run, read from its folder.
 
         Parameters
         ----------
         folder : str or path
             Run folder from `save`, `nearfar.train` or ``nearfar train``.
         network : Autoencoder, optional
-            Custom network, if the run was trained with one. To use a custom similarity in
-            `kneighbors`, set it in the `config` of the returned model.
+            Custom network, required if the run was trained with one. To use a custom similarity in
+            `kneighbors`, set it in the `config` of the returned estimator.
 
         Raises
         ------
         NearfarError
-            If the run is missing, unfinished or damaged, or if its format or network does not
-            match.
+            If the run is missing, unfinished or damaged, or has another format or network.
         """
         run = read_run(folder, network)
         config = run.config.train
@@ -312,7 +315,7 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     @property
     def embeddings_(self) -> npt.NDArray[np.float32]:
-        """Embeddings of the training images, float32[n, d]."""
+        """Embeddings of the training images (float32[n, d])."""
         return self.run_.embeddings
 
     @property
@@ -360,7 +363,10 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     @property
     def _fitted_config(self) -> TrainConfig:
-        """Return `config`, which may contain custom objects, or the chosen configuration."""
+        """Return `config` if given, or the configuration of the run.
+
+        `config` may contain custom objects, of which runs record only the names.
+        """
         return self.config or self.run_.config.train
 
     def _device(self) -> torch.device:
@@ -386,7 +392,10 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return apply_to_all(function, images, device=device, track=self._track())
 
     def _read(self, X: npt.ArrayLike | Images) -> tuple[Images, Layout]:
-        """Return images to encode, after checking that they match the training images."""
+        """Convert `X` to images after checking that it matches the training images.
+
+        Also return the layout of `X`.
+        """
         if isinstance(X, Images):
             if X.shape != self._shape:
                 raise NearfarError(
@@ -406,7 +415,7 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def _rows(
         self, X: npt.ArrayLike, *, fitting: bool
     ) -> tuple[npt.NDArray[Any], Shape | None, Layout]:
-        """Return flattened images, their shape (c, h, w) if known, and their layout."""
+        """Return images flattened to rows, their shape (c, h, w) if known, and their layout."""
         shape = None
         layout: Layout = "flat"
         unknown = not hasattr(X, "ndim")  # neither an array nor a data frame, or an iterator
@@ -433,7 +442,7 @@ class NRE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
 
 def _count(n_neighbors: Any, maximum: int) -> int:
-    """Return the number of neighbors after a check; None means the default."""
+    """Check a number of neighbors and return it. None is replaced by the default."""
     if n_neighbors is None:
         return min(DEFAULT_NEIGHBORS, maximum)
     whole = isinstance(n_neighbors, Integral) and not isinstance(n_neighbors, bool)

@@ -38,20 +38,20 @@ _COMPARED, _BATCH = 64, 24
 
 @dataclass(frozen=True)
 class Export:
-    """Exported encoder, compared with the original.
+    """Result of an export, with a comparison of the exported encoder and the original.
 
     Attributes
     ----------
     to : {"onnx", "torch", "timm"}
-        Format.
+        Format of the export.
     path : Path
-        File of the encoder.
+        File of the exported encoder.
     images : int
-        Number of images encoded by both encoders.
+        Number of images that both encoders were applied to.
     difference : float
-        Largest absolute difference between the embeddings of both encoders.
+        Largest absolute difference between embeddings by the two encoders.
     largest : float
-        Largest absolute value in the embeddings.
+        Largest absolute value in the original embeddings.
 
     Examples
     --------
@@ -69,31 +69,31 @@ class Export:
 def export_encoder(
     run: Run, folder: str | os.PathLike[str], to: ExportFormat, images: Images | npt.ArrayLike
 ) -> Export:
-    """Export the encoder of a run, and compare its embeddings with the original ones.
+    """Export the encoder of a run, and compare embeddings before and after the export.
 
-    The exported encoder is loaded with onnxruntime, torch or timm, and encodes the images in
-    batches of several sizes.
+    For the comparison, the exported encoder is loaded with onnxruntime, torch or timm, and applied
+    to images in batches of several sizes.
 
     Parameters
     ----------
     run : Run
         Trained run.
     folder : str or path
-        Output folder, created if needed.
+        Output folder. It is created if needed.
     to : {"onnx", "torch", "timm"}
-        "onnx": ``model.onnx``. "torch": ``model.pt2``, for ``torch.export.load``. Both take images,
-        float32[b, c, h, w] with values in [0, 1], for any b, and normalize them internally. "timm":
-        ``model.safetensors`` and ``config.json``, for ``timm.create_model("local-dir:FOLDER",
-        pretrained=True)``. Images must be normalized with the mean and the standard deviation in
-        ``config.json``.
+        Format. "onnx": ``model.onnx``. "torch": ``model.pt2``, for ``torch.export.load``. Both take
+        images (float32[b, c, h, w], for any b) with values in [0, 1] and normalize them internally.
+        "timm": ``model.safetensors`` and ``config.json``, for
+        ``timm.create_model("local-dir:FOLDER", pretrained=True)``. Images must be normalized with
+        the mean and the standard deviation in ``config.json``.
     images : Images or array
-        Images on which to compare embeddings; the first 64 are used.
+        Images for the comparison. The first 64 are used.
 
     Raises
     ------
     NearfarError
-        If the format is unknown, its libraries are not installed, or timm cannot represent the
-        encoder.
+        If the format is unknown, if the libraries for it are not installed, or if timm cannot
+        represent the encoder.
 
     Examples
     --------
@@ -138,7 +138,7 @@ def check_export(encoder: nn.Module, to: ExportFormat) -> None:
     Raises
     ------
     NearfarError
-        If the libraries are not installed, or timm cannot represent the encoder.
+        If the libraries for the format are not installed, or timm cannot represent the encoder.
 
     Examples
     --------
@@ -160,7 +160,7 @@ Embed = Callable[[Tensor], npt.NDArray[np.float32]]
 
 
 def _program(encoder: nn.Module, shape: tuple[int, ...]) -> torch.export.ExportedProgram:
-    """Return the exported program of an encoder, for any number of images."""
+    """Return an encoder as a `torch.export.ExportedProgram` for any number of images."""
     batch = torch.export.Dim("batch")
     with torch.no_grad():
         return torch.export.export(

@@ -22,7 +22,7 @@ def check_fields(instance: Any) -> None:
     Raises
     ------
     NearfarError
-        If a value has the wrong type; the message states the field, the value and the expected
+        If a value has the wrong type. The message states the field, the value and the expected
         type.
 
     Examples
@@ -45,7 +45,7 @@ def check_fields(instance: Any) -> None:
 
 
 def convert(name: str, hint: Any, value: Any) -> Any:
-    """Return a value converted to a type, as in `check_fields`.
+    """Check a value against a type and return it, converted as in `check_fields`.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def convert(name: str, hint: Any, value: Any) -> Any:
     Raises
     ------
     NearfarError
-        If the value has the wrong type; the message states the value and the expected type.
+        If the value has the wrong type. The message states the value and the expected type.
 
     Examples
     --------
@@ -73,7 +73,9 @@ def convert(name: str, hint: Any, value: Any) -> Any:
 
 
 def check_ranges(instance: Any, **ranges: str) -> None:
-    """Check that numbers in fields, or in tuples in fields, are within a range; None is allowed.
+    """Check that numbers in fields, or in tuples in fields, are within a range.
+
+    None is allowed.
 
     Parameters
     ----------
@@ -103,7 +105,7 @@ def check_ranges(instance: Any, **ranges: str) -> None:
 
 
 def _parse_range(text: str) -> tuple[Callable[[float], bool], str]:
-    """Parse a range into a predicate and its description."""
+    """Return a function that checks whether a number is in a range, and a description."""
     if text[0] == ">":
         least = float(text.strip(">= "))
         if "=" in text:
@@ -122,7 +124,7 @@ def _parse_range(text: str) -> tuple[Callable[[float], bool], str]:
 
 
 class _ExpectedError(Exception):
-    """Error for a value of the wrong type, with a description of the expected type."""
+    """Raised for a value of the wrong type, with a description of the expected type."""
 
 
 def _as(hint: Any, value: Any) -> Any:

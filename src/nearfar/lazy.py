@@ -1,4 +1,4 @@
-"""Public names that are imported on first use, since torch takes seconds."""
+"""Import of public names on first use, since importing torch takes seconds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def on_first_use(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]
     package : str
         Name of the package.
     homes : mapping of str to str
-        Module in the package that defines each public name.
+        Mapping from each public name to the module of the package that defines it.
 
     Examples
     --------

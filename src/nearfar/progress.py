@@ -1,4 +1,4 @@
-"""Progress display with rate and remaining time: bars on terminals, lines elsewhere."""
+"""Progress display with rate and remaining time: bars on terminals, lines of text elsewhere."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ class Track(Protocol):
     """
 
     def __call__(self, items: Iterable[Item], description: str, total: int) -> Iterable[Item]:
-        """Yield the `total` items; `description` is the name of the task."""
+        """Yield the items, which are `total` in number. `description` names the task."""
         ...
 
 
 def silent(items: Iterable[Item], description: str, total: int) -> Iterable[Item]:
-    """Return the items without a progress display; the default `Track`.
+    """Return the items without a progress display. This is the default `Track`.
 
     Examples
     --------
@@ -60,7 +60,7 @@ def silent(items: Iterable[Item], description: str, total: int) -> Iterable[Item
 
 
 def tracked(track: Track, description: str, work: Callable[[], Item]) -> Item:
-    """Return the result of a single task, and show its duration.
+    """Perform a single task, show its duration, and return its result.
 
     Examples
     --------
@@ -74,8 +74,8 @@ def tracked(track: Track, description: str, work: Callable[[], Item]) -> Item:
 class Bars:
     """Progress bars on terminals, progress lines in notebooks and logs.
 
-    On a terminal, each task has a bar. Elsewhere, a task gets a line after ten seconds, and more at
-    increasing intervals of at most five minutes.
+    On a terminal, each task has a bar. Elsewhere, a line is printed after ten seconds, and further
+    lines at increasing intervals of at most five minutes.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ class Bars:
                 self.progress.stop()
 
     def _with_lines(self, items: Iterable[Item], description: str, total: int) -> Iterator[Item]:
-        """Yield items, and write progress lines."""
+        """Yield items, and write lines of progress in between."""
         began, due = time.monotonic(), _FIRST_LINE
 
         def say(line: str) -> None:
@@ -154,7 +154,7 @@ class Bars:
 
 
 def duration(seconds: float) -> str:
-    """Return a duration as text, in hours and minutes, in minutes, or in seconds.
+    """Return a duration as text: in hours and minutes, in minutes, or in seconds.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Context manager for code with its own random numbers."""
+"""Context manager for code with a random seed of its own."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Image restoration with a trained network: reconstruction, denoising and inpainting.
 
-`reconstruct`, `denoise` and `inpaint` yield batches, so that memory use does not grow with the
-number of images. `nearfar.report.write_restored` writes the batches as PNG files.
+`reconstruct`, `denoise` and `inpaint` yield batches, so that memory use does not depend on the
+number of images. `nearfar.report.write_restored` writes batches as PNG files.
 """
 
 from __future__ import annotations
@@ -48,15 +48,15 @@ __all__ = [
 
 
 class RestoredBatch(NamedTuple):
-    """Batch of images at each stage of their restoration.
+    """Batch of images at each stage of restoration.
 
     Attributes
     ----------
     rows : int64[b]
-        Row numbers of the images in the data set.
+        Indices of the images in the image set.
     stages : mapping of str to float[b, c, h, w]
-        Images by stage name, with "original" first and the restored images last. Values are in [0,
-        1]. The images are on the device of the network.
+        Images by stage name, with values in [0, 1], on the network's device. The first stage is
+        "original". The last one contains the restored images.
 
     Examples
     --------
@@ -70,7 +70,7 @@ class RestoredBatch(NamedTuple):
 
     @property
     def images(self) -> Tensor:
-        """Restored images, float[b, c, h, w]."""
+        """Restored images (float[b, c, h, w])."""
         return list(self.stages.values())[-1]
 
 
@@ -86,13 +86,13 @@ def reconstruct(
     Parameters
     ----------
     run : Run
-        Run, see `nearfar.runs.read_run`; its network is moved to `device`.
+        Trained run. See `nearfar.runs.read_run`. The network is moved to `device`.
     images : Images or array
-        Images with the run's image shape; arrays are resized to it.
+        Images with the run's image shape. Arrays are resized to that shape.
     device : str or torch.device
         Device of the network.
     track : Track
-        Progress display, see `nearfar.progress.Track`.
+        Progress display. See `nearfar.progress.Track`.
 
     Yields
     ------
@@ -142,8 +142,8 @@ def denoise(
     run, images, device, track
         See `reconstruct`.
     add_noise : bool
-        Whether to first add the noise with which the run was trained, drawn from torch's global
-        random generator.
+        Whether to first add the noise that the run was trained with. It is drawn from torch's
+        global random generator.
 
     Yields
     ------
@@ -194,15 +194,15 @@ def inpaint(
     device: str | torch.device = "auto",
     track: Track = silent,
 ) -> Iterator[RestoredBatch]:
-    """Fill the missing pixels of images; all other pixels are unchanged.
+    """Fill the missing pixels of images. All other pixels are unchanged.
 
     Parameters
     ----------
     run, images, device, track
         See `reconstruct`. The run must have been trained with the inpainting pretext task.
     masks : Images or bool[n, h, w], optional
-        Masks, true or nonzero where pixels are missing; see `open_masks` for files. Default: holes
-        as in training, drawn from torch's global random generator.
+        Masks, which are true or nonzero where pixels are missing. To read masks from files, see
+        `open_masks`. Default: holes as in training, drawn from torch's global random generator.
 
     Yields
     ------
@@ -249,9 +249,9 @@ def inpaint(
 def open_masks(path: str | os.PathLike[str], images: Images, *, track: Track = silent) -> Images:
     """Open masks of missing pixels: a file for all images, or a folder with one mask per image.
 
-    Masks are white where pixels are missing. Each mask in a folder has the name of its image; the
-    extension may differ. After a mask is resized to the image size, a pixel is missing if any part
-    of it is white.
+    Masks are white where pixels are missing. Each mask in a folder has the name of its image, but
+    may have another extension. Masks are resized to the image size. A pixel is missing if any part
+    of it is white in the mask.
 
     Parameters
     ----------
@@ -260,12 +260,12 @@ def open_masks(path: str | os.PathLike[str], images: Images, *, track: Track = s
     images : Images
         Images to which the masks belong.
     track : Track
-        Progress display, see `nearfar.progress.Track`.
+        Progress display. See `nearfar.progress.Track`.
 
     Returns
     -------
     Images
-        Masks in the order of `images`, uint8[n, 1, h, w], with 1 where pixels are missing.
+        Masks in the order of `images` (uint8[n, 1, h, w]), with 1 where pixels are missing.
 
     Raises
     ------
@@ -304,17 +304,19 @@ def open_masks(path: str | os.PathLike[str], images: Images, *, track: Track = s
 
 
 def psnr(images: Tensor, clean: Tensor) -> Tensor:
-    """Return the peak signal-to-noise ratio of each image, −10·log₁₀ of the mean squared error.
+    """Return the peak signal-to-noise ratio (PSNR) of each image.
+
+    PSNR is −10·log₁₀ of the mean squared error.
 
     Parameters
     ----------
     images, clean : float[b, c, h, w]
-        Images and clean images, with values in [0, 1].
+        Images and the corresponding clean images, with values in [0, 1].
 
     Returns
     -------
     float[b]
-        PSNR in decibels; infinite for identical images.
+        PSNR in decibels. It is infinite for identical images.
 
     Examples
     --------
@@ -325,7 +327,7 @@ def psnr(images: Tensor, clean: Tensor) -> Tensor:
 
 
 class MeanPSNR:
-    """Mean PSNR of each stage relative to the original, accumulated over batches.
+    """Mean PSNR of each restoration stage relative to the original, accumulated over batches.
 
     Examples
     --------
@@ -342,7 +344,7 @@ class MeanPSNR:
         self._values: dict[str, list[Tensor]] = {}
 
     def measure(self, batches: Iterable[RestoredBatch]) -> Iterator[RestoredBatch]:
-        """Yield batches unchanged, and add each batch to the statistics."""
+        """Yield batches unchanged, and add the PSNR of each batch to the mean."""
         for batch in batches:
             original, *_ = batch.stages.values()
             for stage, images in list(batch.stages.items())[1:]:
@@ -350,7 +352,7 @@ class MeanPSNR:
             yield batch
 
     def result(self) -> dict[str, float]:
-        """Return the mean PSNR over all measured images, in decibels, by stage name."""
+        """Return the mean PSNR of all measured images by stage name, in decibels."""
         return {stage: float(torch.cat(parts).mean()) for stage, parts in self._values.items()}
 
 
@@ -366,7 +368,7 @@ def _network(run: Run, device: str | torch.device) -> tuple[Autoencoder, torch.d
 def _corruption(
     run: Run, network: Autoencoder, pretext: str, expected: str, otherwise: str = ""
 ) -> Corruption:
-    """Return the corruption with which a run was trained, after checking its pretext task."""
+    """Check the pretext task of a run, and return the corruption that the run was trained with."""
     trained = run.config.train.pretext
     if trained.kind != pretext:
         raise NearfarError(
@@ -384,14 +386,14 @@ def _restore(
     track: Track,
     description: str,
 ) -> Iterator[RestoredBatch]:
-    """Yield restored images in order, one batch at a time."""
+    """Apply a restoration to images, and yield the results batch by batch, in order."""
     batches = sequential_batches(range(len(images)), INFERENCE_BATCH)
     for rows, pixels in track(load_batches(images, batches), description, len(batches)):
         yield RestoredBatch(rows, restore(rows, to_unit(pixels.to(device, non_blocking=True))))
 
 
 def _check_masks(masks: Images | npt.ArrayLike, images: Images) -> Images:
-    """Return masks as `Images`, after checking that their number and size match the images."""
+    """Convert masks to `Images`, after checking that their number and size match the images."""
     if not isinstance(masks, Images):
         values = np.asarray(masks).astype(bool)
         if values.ndim != 3:
@@ -406,7 +408,7 @@ def _check_masks(masks: Images | npt.ArrayLike, images: Images) -> Images:
 
 
 def _mask_rows(images: Images, masks: Images) -> list[int]:
-    """Return the row of the mask of each image in a folder of masks."""
+    """Return, for each image, the row of its mask in a folder of masks."""
     rows: dict[Path, int] = {}
     names = masks.names()
     for row, name in enumerate(names):

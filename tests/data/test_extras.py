@@ -34,7 +34,7 @@ def test_heic_is_counted_and_the_extra_named(tmp_path: Path) -> None:
     count, *skipped = done.stdout.splitlines()
     assert count == "1"
     assert skipped == [
-        f"'{name}': a HEIC image, which needs pip install 'nearfar[heic]'"
+        f"'{name}': a HEIC image, which requires pip install 'nearfar[heic]'"
         for name in ("b.heic", "c.HEIC")
     ]
     assert "2 files are not used, each a HEIC image: run pip install 'nearfar[heic]'" in done.stderr
@@ -64,7 +64,9 @@ def test_missing_extras_are_named(
 
         tifffile.imwrite(tmp_path / "a.tif", np.zeros((16, 16), np.float64))
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(NearfarError, match=rf"{kind}, which needs pip install 'nearfar\[{extra}\]"):
+    with pytest.raises(
+        NearfarError, match=rf"{kind}, which requires pip install 'nearfar\[{extra}\]"
+    ):
         open_images(tmp_path)
     Image.new("L", (16, 16), "white").save(tmp_path / "b.png")
     with pytest.warns(UserWarning, match=rf"1 files are not used, each {kind}"):

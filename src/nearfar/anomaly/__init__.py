@@ -2,7 +2,7 @@
 
 `fit_detector` fits a detector to normal clips from `open_clips`. `score_clips` scores new clips,
 `follow` scores a live camera, and `Detector.score` scores any frames. Built-in methods are in
-`nearfar.anomaly.methods`; to add a method, subclass `Method` and register it with
+`nearfar.anomaly.methods`. To add a method, subclass `Method` and register it with
 `register_method`.
 """
 

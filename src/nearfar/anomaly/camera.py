@@ -1,4 +1,4 @@
-"""Object size and frame rate of a camera, and clips rescaled to fit the patches."""
+"""Object size and frame rate of a camera, and clips rescaled to fit patches."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Camera(NamedTuple):
     size : (height, width)
         Size of frames in pixels.
     height : float or None
-        Median height of moving objects in pixels, weighted by area; None if nothing moves.
+        Median height of moving objects in pixels, weighted by area. None if nothing moves.
     rate : float or None
         Frames per second, if known.
 
@@ -63,14 +63,17 @@ class Camera(NamedTuple):
         return 1.0 if 1 / _TOLERANCE < factor < _TOLERANCE else min(factor, max_zoom)
 
     def step(self, rate: float) -> int:
-        """Return the frame step that gives about `rate` frames per second; 1 if unknown."""
+        """Return the frame step that results in about `rate` frames per second.
+
+        Return 1 if the frame rate is unknown.
+        """
         return max(1, round((self.rate or rate) / rate))
 
 
 def measure_camera(clips: Sequence[Clip]) -> Camera:
     """Measure the size of moving objects in clips from one fixed camera.
 
-    Objects are connected regions where a frame differs from the temporal median.
+    Objects are connected regions in which a frame differs from the temporal median.
 
     Parameters
     ----------
@@ -114,7 +117,7 @@ def measure_camera(clips: Sequence[Clip]) -> Camera:
 
 
 def _spread(clip: Clip) -> tuple[npt.NDArray[np.float32], float]:
-    """Return evenly spaced frames of a clip, and the factor by which they are downscaled."""
+    """Return evenly spaced frames of a clip, and the factor by which they were downscaled."""
     kept: list[Pixels] = []
     every, factor = 1, 1.0
     for place, frame in enumerate(clip):
@@ -136,7 +139,7 @@ def _weighted_median(values: Sequence[float], weights: Sequence[float]) -> float
 
 
 class View(Clip):
-    """Every `step`-th frame of another clip, resized, starting at frame `first`.
+    """Clip that consists of every `step`-th frame of another clip, resized.
 
     Parameters
     ----------
@@ -145,7 +148,7 @@ class View(Clip):
     size : (height, width)
         Size to which frames are scaled.
     first, step : int
-        Number of the first frame, and distance between frames.
+        Number of the first frame to use, and distance between frames.
     """
 
     def __init__(self, clip: Clip, size: tuple[int, int], first: int, step: int) -> None:
@@ -167,12 +170,12 @@ class View(Clip):
 
 
 def views(clips: Sequence[Clip], size: tuple[int, int], step: int) -> list[Clip]:
-    """Return `step` resized clips per clip, each with every `step`-th frame.
+    """Split each clip into `step` clips, which contain every `step`-th frame, resized.
 
     Parameters
     ----------
     clips : sequence of Clip
-        Clips of one frame size.
+        Clips with the same frame size.
     size : (height, width)
         Size to which frames are scaled.
     step : int

@@ -1,4 +1,4 @@
-"""Clips: frames of image folders, arrays and streams, read one at a time."""
+"""Clips: sequences of frames from image folders, arrays and streams, read one at a time."""
 
 from __future__ import annotations
 
@@ -45,13 +45,14 @@ class Frame(NamedTuple):
     Attributes
     ----------
     number : int
-        Position in the clip, from 0. Damaged frames leave gaps in the numbering.
+        Position in the clip, from 0. The numbers of damaged frames are left out.
     pixels : uint8[h, w], or uint8[h, w, 3] for photographs
         Grayscale or RGB values.
     time : float or None
-        Seconds since the start of the clip, from its timestamps; None if it has none.
+        Seconds since the start of the clip. None if the clip has no timestamps.
     lost : int
-        Number of frames missing directly before this one, according to timestamps or file names.
+        Number of frames that are missing directly before this one, according to timestamps or file
+        names.
 
     Examples
     --------
@@ -70,7 +71,9 @@ class Frame(NamedTuple):
 
 
 class Clip(Iterable[Frame]):
-    """Consecutive frames of one scene, reread one at a time on each iteration.
+    """Consecutive frames of one scene.
+
+    Each iteration reads the frames again, one at a time.
 
     Parameters
     ----------
@@ -80,7 +83,7 @@ class Clip(Iterable[Frame]):
     Attributes
     ----------
     name : str
-        Name in messages and results.
+        Name of the clip in messages and results.
     total : int or None
         Number of frames, including damaged ones, if known before reading.
     nominal_total : int
@@ -88,10 +91,9 @@ class Clip(Iterable[Frame]):
     rate : float or None
         Frames per second, if known.
     photographs : bool
-        Whether frames are unrelated color images, which may differ in size; see
-        `as_photographs`.
+        Whether frames are unrelated color images, which may differ in size. See `as_photographs`.
     skipped : list of str
-        One line per unreadable frame of the latest iteration, with the reason.
+        One line per unreadable frame of the latest iteration, which states the reason.
     notes : list of str
         One line per other irregularity, such as lost frames.
 
@@ -131,9 +133,9 @@ class Clip(Iterable[Frame]):
         return ""
 
     def as_photographs(self) -> Self:
-        """Return the clip with color images of any size; both clips share `skipped` and `notes`.
+        """Return a clip with the same frames as color images of any size.
 
-        Videos and animations stay grayscale.
+        Videos and animations remain grayscale. Both clips share `skipped` and `notes`.
         """
         other = copy(self)
         other.photographs = True
@@ -141,7 +143,7 @@ class Clip(Iterable[Frame]):
 
 
 class Span(Clip):
-    """Part of a clip: frames `start` to `stop` - 1."""
+    """Part of a clip, from frame `start` to frame `stop - 1`."""
 
     def __init__(self, clip: Clip, start: int, stop: int) -> None:
         super().__init__(clip.size)
@@ -164,9 +166,10 @@ class ArrayClip(Clip):
     Parameters
     ----------
     frames : sequence of uint8[h, w]
-        Grayscale frames of one size, or color frames, uint8[h, w, 3]; None for a damaged frame.
+        Grayscale frames (uint8[h, w]) of one size, or color frames (uint8[h, w, 3]). None stands
+        for a damaged frame.
     name : str
-        Name in messages and results.
+        Name of the clip in messages and results.
     rate : float, optional
         Frames per second.
 
@@ -200,7 +203,7 @@ class ArrayClip(Clip):
 
 
 class StoredClip(Clip):
-    """Clip on disk, which may have damaged frames."""
+    """Base class of clips on disk, which may have damaged frames."""
 
     def __init__(self, path: Path, size: Size | None) -> None:
         super().__init__(size)
@@ -247,12 +250,12 @@ class StoredClip(Clip):
 
 
 class FolderClip(StoredClip):
-    """Clip of the images in a folder, in natural order of their names (2 before 10).
+    """Clip that consists of the images in a folder, in natural order of their names (2 before 10).
 
     Parameters
     ----------
     path : Path
-        A folder (subfolders are ignored), or a single image.
+        Folder of images, without its subfolders; or a single image.
     size : int or (height, width), optional
         Size to which frames are resized, without cropping.
     files : sequence of Path, optional
@@ -332,14 +335,15 @@ class FolderClip(StoredClip):
 def as_frames(
     stream: Iterable[npt.ArrayLike | None], *, photographs: bool = False
 ) -> Iterator[Frame]:
-    """Yield the frames of a stream, checked and converted to grayscale.
+    """Check the frames of a stream, convert them to grayscale, and yield them.
 
     Parameters
     ----------
     stream : iterable of arrays
-        Grayscale frames, uint8[h, w], or color frames, uint8[h, w, 3]; None for a lost frame.
+        Grayscale frames (uint8[h, w]) or color frames (uint8[h, w, 3]). None stands for a lost
+        frame.
     photographs : bool
-        Whether to keep colors.
+        Whether to keep colors instead of converting them to grayscale.
 
     Yields
     ------
@@ -377,19 +381,19 @@ def as_gray(frame: Frame) -> Frame:
 
 
 def scale(pixels: Pixels, size: tuple[int, int]) -> Pixels:
-    """Resize an image, uint8[h, w] or uint8[h, w, 3], without cropping."""
+    """Resize an image (uint8[h, w] or uint8[h, w, 3]) without cropping."""
     if pixels.shape[:2] == size:
         return pixels
     return np.array(Image.fromarray(pixels).resize(size[::-1], Image.Resampling.BILINEAR))
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Return the files in a folder with image extensions, in natural order of their names."""
+    """Return the files with image extensions in a folder, in natural order of their names."""
     return [path for path in visible(folder) if path.suffix.lower() in image_extensions()]
 
 
 def _missing_before(files: Sequence[Path]) -> list[int]:
-    """Return the number of frames missing before each file, from the numbers in file names."""
+    """Return the number of frames missing before each file, according to numbers in file names."""
     found = [_NUMBERED.fullmatch(file.stem) for file in files]
     matches = [match for match in found if match]
     named_alike = len({match[1] for match in matches}) == 1

@@ -50,7 +50,9 @@ _OBJECT_RATE = 5.0
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorConfig:
-    """Settings of an anomaly detector; the defaults are for video like UCSD Ped2, see `video`.
+    """Settings of an anomaly detector.
+
+    The defaults are for video like UCSD Ped2. For other video, see `video`.
 
     Parameters
     ----------
@@ -58,26 +60,29 @@ class DetectorConfig:
         Names of the methods that score patches. Built-in methods are "reconstruction" and
         "embedding-distance", which use an autoencoder trained by nearfar; "motion", "appearance"
         and "object-memory", for video; and "patch-memory", "image-memory" and "cut-paste", for
-        photographs. See `register_method` for other methods. The scores of several methods are
-        divided by a high quantile of their scores in normal frames, and added.
+        photographs. See `register_method` for other methods. With several methods, the scores of
+        each method are divided by a high quantile of that method's scores in normal frames, and
+        then added.
     patch : int
         Side of a patch in pixels, at least 8 (at least 1 for methods for photographs).
     stride : int
-        Distance between patches in pixels, 1 to `patch`; patches overlap if it is less than
-        `patch`.
+        Distance between patches in pixels, in [1, `patch`]. Patches overlap if the distance is less
+        than `patch`.
     frames : int
         Number of frames in a window, at least 1 (at least 2 for "motion" and "object-memory").
     step : int
-        Distance, in frames, between consecutive frames of a window and between scored windows; at
+        Distance, in frames, between consecutive frames of a window, and between scored windows; at
         least 1.
     zoom : float
         Factor by which frames are downscaled before patches are cut, in [0.1, 100].
     scale_by_row : bool
-        Whether to divide scores by a high quantile of normal scores in the same row of patches.
+        Whether to divide scores by a high quantile of the normal scores in the same row of patches.
     smoothing : float
-        Standard deviation of Gaussian smoothing over time, in frames, 0 to 1000; 0 for none.
+        Standard deviation of the Gaussian smoothing over time, in frames, in [0, 1000]. With 0,
+        scores are not smoothed.
     false_alarms : float
-        Maximum fraction of new normal frames above the threshold, in (0, 1); see `find_threshold`.
+        Maximum fraction, in (0, 1), of new normal frames with scores above the threshold. See
+        `find_threshold`.
     bank_size : int
         Maximum number of normal embeddings that "embedding-distance", "patch-memory",
         "image-memory" and "object-memory" keep.
@@ -85,10 +90,10 @@ class DetectorConfig:
         Encoder of "patch-memory", "image-memory" and "object-memory": "timm:NAME" for a pretrained
         model, or the folder of a run with a backbone.
     independent_frames : bool
-        Whether frames are unrelated images rather than frames of a video. If so, abnormal frames
-        are not joined into spans, and heat maps are pictures.
+        Whether frames are unrelated images instead of frames of a video. If so, abnormal frames are
+        not joined into spans, and heat maps are written as pictures.
     size : (height, width), optional
-        Size to which frames are resized when clips are opened; see `open_clips`.
+        Size to which frames are resized when clips are opened. See `open_clips`.
 
     Raises
     ------
@@ -159,7 +164,7 @@ class DetectorConfig:
         return (self.frames - 1) * self.step + 1
 
     def scaled_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Return the size, (height, width), to which frames are scaled before patches are cut."""
+        """Return the size (height, width) to which frames are scaled before patches are cut."""
         return round(size[0] / self.zoom), round(size[1] / self.zoom)
 
     @property
@@ -169,7 +174,9 @@ class DetectorConfig:
 
     @classmethod
     def auto(cls, clips: Sequence[Clip], **settings: Any) -> DetectorConfig:
-        """Return settings for video or for photographs, depending on the clips; see `continuity`.
+        """Return settings for video or for photographs, depending on the clips.
+
+        For how the two are distinguished, see `continuity`.
 
         Parameters
         ----------
@@ -191,10 +198,11 @@ class DetectorConfig:
 
     @classmethod
     def video(cls, clips: Sequence[Clip], **settings: Any) -> DetectorConfig:
-        """Return settings for video from one camera, based on its clips' size and frame rate.
+        """Return settings for video from one camera, based on the frame size and rate of the clips.
 
         Frames are scaled so that the median height of moving objects is nine tenths of a patch, as
-        in UCSD Ped2. Windows and smoothing span the same durations as at its 10 frames per second.
+        in UCSD Ped2. Windows and smoothing span the same durations as at the 10 frames per second
+        of UCSD Ped2.
 
         The method is "object-memory", at five frames per second, if objects are at least 64 pixels
         tall, as in CUHK Avenue, frames have at least 128 pixels per side, and the pretrained
@@ -211,7 +219,8 @@ class DetectorConfig:
         Warns
         -----
         UserWarning
-            If the clips are shorter than a minute, or weights for tall objects are missing.
+            If the clips are shorter than a minute in total, or pretrained weights for tall objects
+            are missing.
 
         Examples
         --------
@@ -249,10 +258,10 @@ class DetectorConfig:
     def stills(cls, clips: Sequence[Clip] = (), **settings: Any) -> DetectorConfig:
         """Return settings for photographs: a score per pixel, at the image's original resolution.
 
-        The method is "patch-memory" for photographs that resemble each other, such as those of one
-        part, and "image-memory" for others, in which patches differ too much to show a defect. If
-        the pretrained weights of `encoder` cannot be downloaded, it is "cut-paste", which needs no
-        weights, and a warning is issued.
+        The method is "patch-memory" for photographs that resemble each other, such as photographs
+        of the same part. For other photographs, in which patches differ too much to show a defect,
+        it is "image-memory". If the pretrained weights of `encoder` are missing and cannot be
+        downloaded, it is "cut-paste", which requires no weights, and a warning is issued.
 
         Parameters
         ----------
@@ -284,7 +293,7 @@ class DetectorConfig:
 
     @classmethod
     def paper(cls, **settings: Any) -> DetectorConfig:
-        """Return the paper's settings: the reconstruction error of 30×30 patches (§4.5).
+        """Return the paper's settings: scores are reconstruction errors of 30×30 patches (§4.5).
 
         Parameters
         ----------
@@ -308,14 +317,14 @@ class DetectorConfig:
 
 
 def _has_encoder(settings: Mapping[str, Any]) -> bool:
-    """Return whether an encoder is given, or the default encoder's weights are available."""
+    """Return whether an encoder is given, or the weights of the default encoder are available."""
     from nearfar.anomaly.methods.memory import has_default_encoder
 
     return "encoder" in settings or has_default_encoder()
 
 
 def _photograph_method(clips: Sequence[Clip], settings: Mapping[str, Any]) -> str:
-    """Return the name of the method for photographs, given an encoder."""
+    """Return the name of the method to use for photographs if an encoder is available."""
     from nearfar.anomaly.methods.memory import PatchEncoder, resemblance
 
     encoder = PatchEncoder.open(settings.get("encoder", DEFAULT_ENCODER))

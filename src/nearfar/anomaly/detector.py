@@ -1,4 +1,4 @@
-"""Anomaly detector: methods, scale and threshold for scoring clips and streams."""
+"""Anomaly detector for clips and streams, which combines methods, a scale and a threshold."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class ScoredFrame(NamedTuple):
     number : int
         Number of the frame in its clip.
     score : float
-        Highest score of its patches, at least 0.
+        Highest score of the frame's patches, at least 0.
     heat : float32[rows, columns]
-        Scores of its patches; `Detector.upsample` converts them to pixels.
+        Scores of the frame's patches. `Detector.upsample` converts them to scores of pixels.
 
     Examples
     --------
@@ -46,7 +46,9 @@ class ScoredFrame(NamedTuple):
 
 
 class Detector:
-    """Anomaly detector for clips and streams, from `fit_detector` or `read_detector`.
+    """Anomaly detector for clips and streams.
+
+    Detectors are returned by `fit_detector` and `read_detector`.
 
     Parameters
     ----------
@@ -57,17 +59,17 @@ class Detector:
     methods : sequence of Scorer
         Fitted methods.
     scale : Scale, optional
-        Divisors of the methods' scores, if any.
+        Divisors of the scores of each method, if any.
     threshold : float
         Score above which a frame is abnormal.
     calibrated_on : int
-        Number of normal frames used to set the threshold.
+        Number of normal frames that the threshold was set on.
     rate : float, optional
         Frames per second of the normal clips, if known.
     expected_false_alarms : float, optional
-        Expected fraction of new normal frames above the threshold, if known.
+        Expected fraction of new normal frames with scores above the threshold, if known.
     size : (height, width), optional
-        Frame size. Default: the size of the grid.
+        Size of frames before downscaling. Default: the size of the grid.
     continuous : bool
         Whether consecutive normal frames look alike, as in a video.
 
@@ -105,14 +107,15 @@ class Detector:
     def score(self, frames: Iterable[Frame], name: str = "the stream") -> Iterator[ScoredFrame]:
         """Score frames as they arrive, in constant memory.
 
-        With smoothing, a frame is yielded once all later frames in its average have arrived.
+        With smoothing, the score of a frame is an average over frames around it. It is yielded once
+        all of these frames have arrived.
 
         Parameters
         ----------
         frames : iterable of Frame
             A `Clip`, or a stream of arrays converted by `as_frames`.
         name : str
-            Name in messages.
+            Name of the clip or stream in messages.
 
         Yields
         ------
@@ -121,7 +124,8 @@ class Detector:
         Raises
         ------
         NearfarError
-            If the frames differ from the normal clips in size or rate, or there are too few.
+            If the frames differ from the normal clips in size or rate, or if there are too few
+            frames.
         """
         if isinstance(frames, Clip):
             self.check_rate(frames)
@@ -132,7 +136,7 @@ class Detector:
             yield ScoredFrame(number, float(heat.max()), heat)
 
     def check_rate(self, clip: Clip) -> None:
-        """Check a clip's frame rate, if windows have several frames.
+        """Check the frame rate of a clip, if windows have several frames.
 
         Raises
         ------
@@ -143,7 +147,7 @@ class Detector:
             check_same_rate(clip, self.rate)
 
     def check_size(self, size: tuple[int, int], name: str) -> None:
-        """Check the size of frames; photographs may differ in size.
+        """Check the size of frames. Photographs may have any size.
 
         Raises
         ------
@@ -157,7 +161,7 @@ class Detector:
             )
 
     def upsample(self, heat: ScoreMap, size: tuple[int, int] | None = None) -> ScoreMap:
-        """Return a heat map of pixels from the scores of patches.
+        """Convert the scores of patches to a heat map with a score for each pixel.
 
         Parameters
         ----------
@@ -175,7 +179,7 @@ class Detector:
         return self.grid.upsample(heat, self.size)
 
     def _heat(self, scores: ScoreMap) -> ScoreMap:
-        """Return the scores of patches, summed over methods, from float[methods, rows, columns]."""
+        """Return the sum over all methods of the scaled scores (float[methods, rows, columns])."""
         heat: ScoreMap = (scores if self.scale is None else self.scale(scores)).sum(0)
         return heat
 
@@ -185,17 +189,17 @@ class Detector:
     def calibrate(
         self, clips: Sequence[Clip], track: Track = silent, *, left_out: bool = False
     ) -> None:
-        """Set the scale and the threshold on normal clips; see `find_threshold`.
+        """Set the scale and the threshold from the scores of normal clips. See `find_threshold`.
 
         Parameters
         ----------
         clips : sequence of Clip
             Normal clips that were not used to fit the methods, unless `left_out` is true.
         track : Track
-            Progress.
+            Progress display. See `nearfar.progress.Track`.
         left_out : bool
-            Whether the methods were fitted to these clips, and score each photograph as if it had
-            been left out; see `LeaveOneOutMethod`. If there are 100 or more photographs, only
+            Whether the methods were fitted to these clips. Each photograph is then scored as if it
+            had been left out. See `LeaveOneOutMethod`. If there are 100 or more photographs, only
             some of them are scored.
 
         Raises

@@ -1,4 +1,4 @@
-"""Evaluation of scored clips against their masks."""
+"""Evaluation of scored clips by means of ground-truth masks."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from nearfar.errors import NearfarError
 
 
 class Evaluator:
-    """Accumulator of scored frames and their masks, which stores a few numbers per frame.
+    """Accumulator of scored frames and their masks, from which metrics are computed.
 
-    A frame is abnormal if its mask has any abnormal pixel.
+    Only a few numbers are stored per frame. A frame is abnormal if its mask has any abnormal pixel.
 
     Examples
     --------
@@ -61,7 +61,7 @@ class Evaluator:
         self._overlaps.append(overlap_score(heat, mask))
 
     def add_image(self, clip: str, score: float, *, abnormal: bool) -> None:
-        """Add a frame that has a label but no mask; it counts only in `images`.
+        """Add a frame that has a label, but no mask. It is only used by `images`.
 
         Parameters
         ----------
@@ -76,7 +76,9 @@ class Evaluator:
         self._labels.setdefault(clip, []).append(abnormal)
 
     def images(self, threshold: float) -> dict[str, Any]:
-        """Return image-level metrics; frames count as independent images, and pixels are ignored.
+        """Return image-level metrics.
+
+        Frames count as independent images, and the scores of pixels are ignored.
 
         Parameters
         ----------
@@ -105,14 +107,14 @@ class Evaluator:
 
     @property
     def clips(self) -> dict[str, tuple[Labels, Scores]]:
-        """Labels, bool[n], and scores, float[n], by clip name."""
+        """Labels (bool[n]) and scores (float[n]) by clip name."""
         return {
             name: (np.array(self._labels[name]), np.array(scores))
             for name, scores in self._scores.items()
         }
 
     def result(self) -> dict[str, Any]:
-        """Return all metrics in JSON-compatible form; None where undefined.
+        """Return all metrics as a JSON-compatible dictionary. Undefined metrics are None.
 
         Raises
         ------

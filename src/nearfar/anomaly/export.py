@@ -1,4 +1,4 @@
-"""Export of a detector for photographs to one ONNX file."""
+"""Export of a detector for photographs to an ONNX file."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ _PRECISION = 22
 
 
 class ExportedDetector(nn.Module, ABC):
-    """Detector for photographs of one size, built from operations that ONNX supports.
+    """Detector for photographs of one size, which consists of operations that ONNX supports.
 
-    Its results equal those of `Detector.score`: images are resized with PIL's integer arithmetic.
+    Results are equal to those of `Detector.score`. Images are resized with the integer arithmetic
+    of PIL.
 
     Parameters
     ----------
@@ -53,7 +54,7 @@ class ExportedDetector(nn.Module, ABC):
             self.register_buffer(f"scaling{axis}", torch.from_numpy(_scaling(before, after)))
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the score, float32[1], heat map, float32[h, w], and defect flag, bool[1].
+        """Return the score (float32[1]), heat map (float32[h, w]), and defect flag (bool[1]).
 
         Parameters
         ----------
@@ -66,7 +67,7 @@ class ExportedDetector(nn.Module, ABC):
 
     @abstractmethod
     def heat(self, pixels: Tensor) -> Tensor:
-        """Return the heat map, float32[h, w], of a resized image, float64[3, h', w'] in 0…255."""
+        """Return the heat map (float32[h, w]) of a resized image (float64[3, h', w'], in 0…255)."""
 
     def nearest(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """See `FeatureMemory.nearest`."""
@@ -74,7 +75,7 @@ class ExportedDetector(nn.Module, ABC):
         return (features - nearest).norm(dim=1), nearest
 
     def _resize(self, pixels: Tensor) -> Tensor:
-        """Resize an image as PIL does: horizontally, then vertically, rounding after each pass."""
+        """Resize an image as PIL does: horizontally, then vertically, with rounding after each."""
         for weights in (self.get_buffer("scaling1"), self.get_buffer("scaling0")):
             products = pixels @ weights.T + 2 ** (_PRECISION - 1)
             pixels = torch.floor(products / 2**_PRECISION).clamp(0, 255).transpose(1, 2)
@@ -82,7 +83,7 @@ class ExportedDetector(nn.Module, ABC):
 
 
 class ExportedImageMemory(ExportedDetector):
-    """Exported detector whose method is "image-memory"."""
+    """Exported detector with the method "image-memory"."""
 
     def __init__(self, detector: Detector, method: ImageMemory) -> None:
         super().__init__(detector, method, (TILE, TILE))
@@ -95,7 +96,7 @@ class ExportedImageMemory(ExportedDetector):
 
 
 class ExportedPatchMemory(ExportedDetector):
-    """Exported detector whose method is "patch-memory"; Gaussian smoothing is a matrix product."""
+    """Exported detector with the method "patch-memory". Gaussian smoothing is a matrix product."""
 
     def __init__(self, detector: Detector, method: PatchMemory) -> None:
         tiling = Tiling(detector.size, method.downscale)
@@ -143,11 +144,11 @@ class ExportedPatchMemory(ExportedDetector):
 
 
 def export_detector(detector: Detector, path: str | os.PathLike[str]) -> None:
-    """Export a detector for photographs to one ONNX file, for programs without nearfar.
+    """Export a detector for photographs to an ONNX file, for programs without nearfar.
 
-    The input ``image`` is an RGB image, uint8[h, w, 3], of the same size as the normal images. The
-    outputs are ``score``, float32[1]; ``heat``, float32[h, w]; and ``defective``, bool[1], true if
-    the score is above the threshold.
+    The input ``image`` is an RGB image (uint8[h, w, 3]) of the same size as the normal images. The
+    outputs are ``score`` (float32[1]); ``heat`` (float32[h, w]); and ``defective`` (bool[1]), which
+    is true if the score is above the threshold.
 
     Parameters
     ----------
@@ -159,7 +160,7 @@ def export_detector(detector: Detector, path: str | os.PathLike[str]) -> None:
     Raises
     ------
     NearfarError
-        If the detector has other methods, or the extra ``onnx`` is not installed.
+        If the detector has other methods, or the ``onnx`` extra is not installed.
 
     Examples
     --------
@@ -206,7 +207,7 @@ def _exported(detector: Detector) -> ExportedDetector:
 
 
 def _scaling(before: int, after: int) -> npt.NDArray[np.float64]:
-    """Return the matrix of PIL's resampling along one side, float64[after, before].
+    """Return the matrix (float64[after, before]) of PIL's resampling along one side.
 
     Weights are integers, rounded as in PIL, so that products with pixel values are exact.
     """

@@ -41,28 +41,28 @@ def fit_detector(
 
     Every fourth clip, or every fourth photograph, is held out to set the scale and the threshold.
     With fewer than four clips, the last quarter of each clip is held out. Nothing is held out if
-    all methods can score a photograph as if it had been left out, such as "patch-memory".
+    all methods can score a photograph as if it had been left out, as "patch-memory" can.
 
     Parameters
     ----------
     clips : sequence of Clip
         Normal clips from one camera.
     folder : str or path
-        Folder to write the detector to. If the clips or settings are rejected, no folder is left
-        behind.
+        Folder to write the detector to. If the clips or settings cause an error, the folder is
+        removed.
     config : DetectorConfig, optional
         Settings. Default: `DetectorConfig.auto` for the clips.
     training : TrainConfig
-        Training settings of the autoencoder for "reconstruction" and "embedding-distance"; its seed
-        is used by all methods. Default: 5 epochs as a plain autoencoder and 5 with weights 0.6,
-        0.4, 0.
+        Training settings of the autoencoder for "reconstruction" and "embedding-distance". All
+        methods use the seed of these settings. Default: 5 epochs as a plain autoencoder, and 5
+        epochs with the relational objective and weights 0.6, 0.4, 0.
     resume : bool
-        Continue an interrupted fit with the same settings and clips. The result is bit-identical to
-        an uninterrupted fit.
+        Whether to continue an interrupted fit, with the same settings and clips. The result is
+        bit-identical to that of an uninterrupted fit.
     overwrite : bool
-        Replace a detector in `folder`.
+        Whether to replace an existing detector in `folder`.
     track : Track
-        Progress.
+        Progress display. See `nearfar.progress.Track`.
 
     Returns
     -------
@@ -134,7 +134,8 @@ def split_clips(clips: Sequence[Clip], interleaved: bool = False) -> tuple[list[
     clips : sequence of Clip
         Normal clips.
     interleaved : bool
-        Hold out every fourth frame of each clip instead, for unrelated images.
+        Whether to hold out every fourth frame of each clip instead. This is meant for unrelated
+        images.
 
     Returns
     -------
@@ -173,7 +174,7 @@ def split_clips(clips: Sequence[Clip], interleaved: bool = False) -> tuple[list[
 
 
 class _Interleaved(Clip):
-    """Every fourth frame of a clip, or all of its other frames."""
+    """Every fourth frame of a clip, or all other frames."""
 
     def __init__(self, clip: Clip, *, held: bool) -> None:
         super().__init__(clip.size)
@@ -218,7 +219,7 @@ def _check(
     config: DetectorConfig,
     rate: float | None,
 ) -> None:
-    """Reject clips from several cameras, and parts that are too short, before fitting."""
+    """Check that clips are from one camera, and that parts are long enough, before fitting."""
     for clip in clips:
         size = _frame_size(clip)
         if not config.photographs:

@@ -1,4 +1,4 @@
-"""Detection of whether a folder holds frames of a video or photographs."""
+"""Detection of whether a folder contains frames of a video or photographs."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _T = TypeVar("_T")
 
 
 class Continuity(NamedTuple):
-    """Whether clips are a video or photographs, and why.
+    """Whether clips are a video or photographs, and the reason for this result.
 
     Attributes
     ----------
     kind : {"video", "photographs"}
         "photographs" if there are too few files to tell.
     reason : str
-        Reason, worded to follow "because".
+        Reason, as a clause that can follow "because".
 
     Examples
     --------
@@ -53,9 +53,9 @@ class Continuity(NamedTuple):
 def continuity(clips: Sequence[Clip]) -> Continuity:
     """Distinguish a video from photographs by the similarity of consecutive files.
 
-    A folder holds frames of a video if most of its files, in natural order, resemble the next file
-    more than other files in the folder, or more than the files after the next one. Clips that are
-    not folders of images are videos.
+    A folder contains frames of a video if most of its files, in natural order, are more similar to
+    the next file than to other files in the folder, or than to the files after the next one. Clips
+    that are not folders of images are videos.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def continuity(clips: Sequence[Clip]) -> Continuity:
 
 
 class _Pair(NamedTuple):
-    """Number of a file, its image, and its difference from the next file."""
+    """Number of a file, its image, and the difference between the image and the next one."""
 
     number: int
     picture: Small
@@ -108,7 +108,7 @@ def _pairs(clip: FolderClip, max_pairs: int) -> list[_Pair]:
 
 
 def _compare_far(pairs: Sequence[_Pair]) -> Iterator[bool]:
-    """Yield, per file and other file, whether the next file is more similar."""
+    """Yield whether each file is more similar to the next one than to other files."""
     generator = np.random.default_rng(0)
     for number, picture, step in pairs:
         others = [pair.picture for pair in pairs if abs(pair.number - number) > 1]
@@ -117,7 +117,7 @@ def _compare_far(pairs: Sequence[_Pair]) -> Iterator[bool]:
 
 
 def _compare_close(clip: FolderClip, pairs: Sequence[_Pair]) -> Iterator[bool]:
-    """Yield, per file and later file, whether the next file is more similar."""
+    """Yield whether each file is more similar to the next one than to files soon after."""
     for number, picture, step in pairs:
         for lag in _LAGS:
             if number + lag < len(clip.files):
@@ -139,6 +139,6 @@ def _difference(one: Small, other: Small) -> float:
 
 
 def _evenly_spaced(items: Sequence[_T], max_items: int) -> list[_T]:
-    """Return up to `max_items` items, evenly spaced."""
+    """Return at most `max_items` items, evenly spaced."""
     places = np.unique(np.linspace(0, len(items) - 1, min(max_items, len(items))).astype(int))
     return [items[place] for place in places]

@@ -38,29 +38,31 @@ _MANY_ABNORMAL = 0.5
 
 
 class MaskError(NearfarError):
-    """Raised if masks do not match the frames, which would make all results wrong."""
+    """Raised if masks do not match the frames, so that all results would be wrong."""
 
 
 class Masks:
-    """Masks for the frames of a clip, bool[h, w], read on demand.
+    """Masks (bool[h, w]) for the frames of a clip, read when needed.
 
     Parameters
     ----------
     files : sequence of Path, optional
-        One image per frame. Pixels that are not black are abnormal; in JPEG and other lossy
-        formats, pixels at least half as bright as white. None if no frame is abnormal.
+        One image per frame. Pixels that are not black are abnormal. In JPEG and other lossy
+        formats, pixels are abnormal if they are at least half as bright as white. None if no frame
+        is abnormal.
     size : int or (height, width), optional
         Size to which masks are resized, without cropping.
     frames : sequence of (height, width) or None
-        Original sizes of the frames, where known. Masks to be resized must have the aspect ratio of
-        their frames.
+        Original sizes of the frames, where known. If masks are resized, they must have the same
+        aspect ratio as the original frames.
     same_size : bool
         Whether all masks must have the same size, as frames of a video do.
 
     Raises
     ------
     NearfarError
-        If a file is unreadable, or masks differ in size.
+        If a file is unreadable, or if masks differ in size or aspect ratio where this is not
+        allowed.
 
     Warns
     -----
@@ -151,7 +153,7 @@ class Masks:
 
     @property
     def _total(self) -> int | None:
-        """Number of masks; None if no frame is abnormal."""
+        """Number of masks. None if no frame is abnormal."""
         return None if self._files is None else len(self._files)
 
     def _read(self, number: int) -> Mask:
@@ -160,19 +162,19 @@ class Masks:
 
 
 class VolumeMasks(Masks):
-    """Masks of all frames of a clip, in one MATLAB file as in CUHK Avenue.
+    """Masks of all frames of a clip, stored in one MATLAB file as in CUHK Avenue.
 
     Parameters
     ----------
     file : Path
-        File with the variable ``volLabel``, a cell array of one mask per frame.
+        File with the variable ``volLabel``, a cell array with one mask per frame.
     size : int or (height, width), optional
         Size to which masks are resized.
 
     Raises
     ------
     NearfarError
-        If the file is unreadable, or lacks the variable.
+        If the file is unreadable or does not contain the variable.
 
     Examples
     --------
@@ -213,38 +215,39 @@ def find_masks(
 ) -> list[Masks | None]:
     """Find the masks of clips.
 
-    A mask belongs to the frame of the same name, with or without ``_mask`` or ``_gt``; if no names
-    match, to the frame with the same number in its name. Frames of a video have no names; their
-    masks are numbered from 0 or 1. Every frame needs a mask, and every mask needs a frame.
+    A mask belongs to the frame with the same name, with or without ``_mask`` or ``_gt``. If no
+    names match, it belongs to the frame with the same number in its name. For videos, in which
+    frames have no names, masks are numbered from 0 or 1. There must be a mask for every frame, and
+    a frame for every mask.
 
     Parameters
     ----------
     clips : sequence of Clip
         Clips from `open_clips`.
     folder : str or path, optional
-        Folder with the masks of a single clip. For several clips, a folder with subfolders named
-        like the clips, or with files ``CLIP_label.mat`` as in CUHK Avenue; clips without masks are
+        Folder with the masks of a single clip. For several clips, folder with subfolders named like
+        the clips, or with files ``CLIP_label.mat`` as in CUHK Avenue. Clips without masks are
         normal. Default: for each clip, the folder next to it with the same name and the suffix
         ``_gt``, if any.
     size : int or (height, width), optional
-        Size with which the clips were opened.
+        Size to which frames were resized when the clips were opened.
     same_size : bool
-        Whether all masks of a clip must have the same size; masks of photographs may differ.
+        Whether all masks of a clip must have the same size. Masks of photographs may differ.
 
     Returns
     -------
     list of Masks or None
-        One per clip; None for a clip without ground truth.
+        Masks of each clip, or None for a clip without ground truth.
 
     Raises
     ------
     NearfarError
-        See `Masks`; or if `folder` holds no masks, or a clip does not have one mask per frame.
+        See `Masks`. Also if `folder` contains no masks, or a clip does not have one mask per frame.
 
     Warns
     -----
     UserWarning
-        See `Masks`; or if a clip without masks is not named good, normal or ok.
+        See `Masks`. Also if a clip without masks is not named good, normal or ok.
 
     Examples
     --------
@@ -372,7 +375,7 @@ def _match(
     masks: Sequence[Path],
     name_of_mask: Callable[[Path], str],
 ) -> None:
-    """Add the pairs of images and masks whose names match uniquely."""
+    """Add each pair of an image and a mask with the same name, if no others have that name."""
     by_name: dict[str, tuple[list[Path], list[Path]]] = defaultdict(lambda: ([], []))
     for image in images:
         if image not in found:
@@ -385,7 +388,7 @@ def _match(
 
 
 def _by_number(clip: Clip, files: Sequence[Path], folder: Path) -> list[Path]:
-    """Return masks sorted by number, for frames without names."""
+    """Return masks sorted by the numbers in their names, for frames without names."""
     total = clip.nominal_total if clip.total is None else clip.total
     if total and len(files) != total:
         raise MaskError(
@@ -427,7 +430,11 @@ def _names(files: Iterable[Path]) -> str:
 
 
 def _check_turned_alike(image: Path, mask: Path) -> None:
-    """Check, by sizes, that a mask matches its image after EXIF rotation."""
+    """Raise an error if EXIF rotation of an image leaves open how its mask is oriented.
+
+    If rotation swaps height and width, the size of the mask shows whether it was drawn before or
+    after rotation.
+    """
     try:
         header, own = read_header(image), read_header(mask)
     except UnreadableError:  # reported where they are read
@@ -453,10 +460,10 @@ def _own_size(file: Path) -> tuple[int, int] | None:
 def _read_abnormal(
     file: Path, size: tuple[int, int] | None, frame: tuple[int, int] | None = None
 ) -> Mask:
-    """Read abnormal pixels from raw values, ignoring palette colors and alpha.
+    """Read a mask from raw pixel values, ignoring palette colors and alpha.
 
-    Unlike in `nearfar.data.read_binary_mask`, any nonzero value is abnormal, since masks may hold
-    small class numbers.
+    Unlike in `nearfar.data.read_binary_mask`, any nonzero value is abnormal, since pixel values may
+    be small class numbers.
     """
     try:
         with open_image_file(file) as image:
@@ -474,7 +481,10 @@ def _read_abnormal(
 
 
 def _resize(mask: Mask, size: tuple[int, int]) -> Mask:
-    """Resize a mask; to preserve thin regions, a pixel is abnormal if any part of it is."""
+    """Resize a mask.
+
+    A pixel is abnormal if any part of it is, so that thin regions are preserved.
+    """
     if mask.shape == size:
         return mask
     coverage = Image.fromarray(mask.astype(np.float32))

@@ -1,7 +1,7 @@
 """Detection metrics over all thresholds, for frames, pixels and regions.
 
-A frame or pixel is detected if its score reaches the threshold. A metric is None where it is
-undefined because all labels are equal.
+A frame or pixel is detected if its score reaches the threshold. A metric is None if it is undefined
+because all labels are equal.
 """
 
 from __future__ import annotations
@@ -124,10 +124,13 @@ def f1_score(labels: Labels, scores: Scores, threshold: float) -> float | None:
 
 
 def equal_error_rate(labels: Labels, scores: Scores) -> float | None:
-    """Return the equal error rate (EER), at which false positive and miss rates are equal.
+    """Return the equal error rate (EER).
 
-    The rate is interpolated linearly between corners of the ROC curve. Monotonically increasing
-    transforms of the scores do not change it.
+    It is the value of the false positive rate and the miss rate at the threshold where they are
+    equal.
+
+    The rate is interpolated linearly between corners of the ROC curve. A monotonically increasing
+    transform of the scores does not change it.
 
     Parameters
     ----------
@@ -162,12 +165,12 @@ def equal_error_rate(labels: Labels, scores: Scores) -> float | None:
 
 @dataclass(frozen=True)
 class MacroAverage:
-    """Metric per clip, and its mean over the clips where it is defined.
+    """Metric of each clip, and the mean over all clips for which it is defined.
 
     Attributes
     ----------
     mean : float or None
-        Mean; None if no clip has a value.
+        Mean of the values. None if no clip has a value.
     clips : mapping of str to (float or None)
         Values by clip name.
 
@@ -182,7 +185,7 @@ class MacroAverage:
 
     @property
     def undefined(self) -> list[str]:
-        """Names of clips without a value, whose frames are all normal or all abnormal."""
+        """Names of clips without a value, since their frames are all normal or all abnormal."""
         return [name for name, value in self.clips.items() if value is None]
 
 
@@ -195,7 +198,8 @@ def macro_average(
     Parameters
     ----------
     metric : callable
-        Metric of labels, bool[n], and scores, float[n], such as `roc_auc`.
+        Function that takes labels (bool[n]) and scores (float[n]) and returns a metric, such as
+        `roc_auc`.
     clips : mapping
         Labels and scores by clip name.
 
@@ -215,7 +219,7 @@ def macro_average(
 
 
 def min_max(scores: Scores) -> Scores:
-    """Scale the scores of a clip to [0, 1], as some publications do before pooling clips.
+    """Scale the scores of a clip to [0, 1], as some publications do before they pool clips.
 
     Examples
     --------
@@ -268,14 +272,14 @@ class PixelCurve:
             self._counts[kind, values] += counts
 
     def auc(self) -> float | None:
-        """Return the area under the curve, in [0, 1]."""
+        """Return the area under the curve, in [0, 1], or None if it is undefined."""
         from sklearn.metrics import auc
 
         rates = self._rates()
         return None if rates is None else float(auc(*rates))
 
     def equal_error_rate(self) -> float | None:
-        """Return the equal error rate; see the function `equal_error_rate`."""
+        """Return the equal error rate. See the function `equal_error_rate`."""
         rates = self._rates()
         return None if rates is None else _equal_error(*rates)
 
@@ -291,8 +295,8 @@ class PixelCurve:
 def overlap_score(heat: Scores, mask: Labels, min_overlap: float = _MIN_OVERLAP) -> float:
     """Return the highest threshold at which a frame is detected by the pixel criterion [1]_.
 
-    An abnormal frame is detected if at least the fraction `min_overlap` of its abnormal pixels is
-    detected. A normal frame is a false alarm if any pixel is detected.
+    By this criterion, an abnormal frame is detected if at least the fraction `min_overlap` of its
+    abnormal pixels is detected. A normal frame is a false alarm if any pixel is detected.
 
     Parameters
     ----------
@@ -320,9 +324,11 @@ def overlap_score(heat: Scores, mask: Labels, min_overlap: float = _MIN_OVERLAP)
 
 
 class RegionCurve:
-    """Per-region overlap (PRO) [1]_: detected fraction of each region versus false positive rate.
+    """Curve of the per-region overlap (PRO) [1]_ versus the false positive rate.
 
-    Memory grows only with the number of regions. Scores are quantized as in `PixelCurve`.
+    The per-region overlap is the detected fraction of each region's pixels, averaged over regions.
+
+    Memory use only grows with the number of regions. Scores are quantized as in `PixelCurve`.
 
     References
     ----------
@@ -362,9 +368,9 @@ class RegionCurve:
             self._regions.append((values, counts.cumsum() / counts.sum()))
 
     def auc(self, max_fpr: float = _PRO_MAX_FPR) -> float | None:
-        """Return the mean detected fraction of regions at false positive rates up to `max_fpr`.
+        """Return the mean per-region overlap at false positive rates up to `max_fpr`.
 
-        The result is in [0, 1], or None if there is no abnormal region or no normal pixel.
+        The result is in [0, 1]. It is None if there is no abnormal region or no normal pixel.
         """
         from sklearn.metrics import auc
 
@@ -396,7 +402,7 @@ def _check(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[Labels, Scores
 
 
 def _equal_error(false: Scores, true: Scores) -> float:
-    """Return the interpolated rate at which false positives equal misses."""
+    """Return the interpolated rate at which false positives and misses are equal."""
     gap = false + true - 1  # rises from −1 to 1
     after = int(np.argmax(gap >= 0))
     step = -gap[after - 1] / (gap[after] - gap[after - 1])
@@ -404,7 +410,7 @@ def _equal_error(false: Scores, true: Scores) -> float:
 
 
 def _keys(scores: Scores) -> _Keys:
-    """Return the upper bits of float32 numbers as keys that preserve their order."""
+    """Return integers in the same order as float32 numbers, from the upper bits of the numbers."""
     bits = np.ascontiguousarray(scores, np.float32).view(np.uint32)
     negative = bits >> 31 == 1
     ordered = np.where(negative, ~bits, bits | np.uint32(0x80000000))

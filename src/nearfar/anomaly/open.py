@@ -54,22 +54,22 @@ def open_clips(source: str | os.PathLike[str], *, size: Size | None = None) -> C
     ----------
     source : str or path
         A video or animated image; an image; a folder of images, which are the frames of one clip;
-        or a folder of such folders and videos, such as ``Train`` and ``Test`` of the UCSD data
-        sets. Files are opened regardless of their extensions. Folders whose name ends in ``_gt``
-        hold masks and are ignored. If a folder holds both images and clips, only those with more
-        frames are used.
+        or a folder of several videos or folders of images, such as ``Train`` and ``Test`` of the
+        UCSD data sets. Files are opened regardless of their extensions. Folders with names that end
+        in ``_gt`` contain masks and are ignored. If a folder contains both images and clips, only
+        the kind with more frames is used.
     size : int or (height, width), optional
-        Size to which frames are resized, without cropping; the aspect ratio may change.
+        Size to which frames are resized. They are not cropped, so the aspect ratio may change.
 
     Returns
     -------
     Clips
-        List of clips; its `skipped` reports unused content of the folder.
+        List of clips. The attribute `skipped` reports unused content of the folder.
 
     Raises
     ------
     NearfarError
-        If `source` does not exist or holds no frames.
+        If `source` does not exist or contains no frames.
 
     Examples
     --------
@@ -151,7 +151,10 @@ def _count_clips(clips: Iterable[Clip]) -> str:
 
 
 def _count(paths: Iterable[Path]) -> str:
-    """Return the number of entries per extension, most frequent first: '.txt (9), folders (1)'."""
+    """Return the number of paths per extension as text, the most frequent first.
+
+    An example is '.txt (9), .csv (1)'.
+    """
     kinds = Counter(
         "folders without images" if path.is_dir() else path.suffix or "without extension"
         for path in paths

@@ -1,4 +1,4 @@
-"""Scoring output: scores, alerts, overlays, videos and the most abnormal frames."""
+"""Output of scoring: scores, alerts, overlays, videos and the most abnormal frames."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ ScoreRow = tuple[str, int, str, float, bool, float | None]
 
 
 class FrameResult(NamedTuple):
-    """Scored frame with its clip, pixels, time and, if it has one, file name."""
+    """Scored frame with its clip, pixels, time and, if it has a file of its own, file name."""
 
     clip: str
     scored: ScoredFrame
@@ -74,10 +74,11 @@ class Alert:
     score : float
         Highest score.
     file : str
-        Name of the first frame's file, if it has one.
+        File name of the first frame, if it has a file of its own.
     start_time, end_time : float or None
-        Times of the first and last frames, in seconds from the start of the clip; from timestamps
-        or, if there are none, from the frame rate.
+        Times of the first and last frames, in seconds from the start of the clip. They are taken
+        from timestamps or, if there are none, computed from the frame rate. None if both are
+        unknown.
     """
 
     clip: str
@@ -91,7 +92,9 @@ class Alert:
 
 
 def score_with_pixels(detector: Detector, clip: Clip) -> Iterator[FrameResult]:
-    """Score a clip and yield scores with pixels, keeping only a few frames in memory.
+    """Score a clip, and yield each score with the pixels of the frame.
+
+    Only a few frames are kept in memory.
 
     Raises
     ------
@@ -124,14 +127,14 @@ def score_with_pixels(detector: Detector, clip: Clip) -> Iterator[FrameResult]:
 
 
 class Alerts:
-    """Collector that joins consecutive abnormal frames into spans.
+    """Collector of abnormal frames, which joins consecutive ones into spans.
 
     Parameters
     ----------
     threshold : float
         Score above which a frame is abnormal.
     join : bool
-        Whether to join frames.
+        Whether to join frames into spans.
     """
 
     def __init__(self, threshold: float, *, join: bool = True) -> None:
@@ -139,7 +142,7 @@ class Alerts:
         self.spans: list[Alert] = []
 
     def add(self, result: FrameResult) -> bool:
-        """Add the next frame; return whether it is abnormal."""
+        """Add the next frame, and return whether it is abnormal."""
         clip, (number, score, _) = result.clip, result.scored
         abnormal = score > self.threshold
         span = self.spans[-1] if self.spans and self.join else None
@@ -155,7 +158,7 @@ class Alerts:
         return abnormal
 
     def to_list(self) -> list[dict[str, Any]]:
-        """Return the spans, or the defective images, in JSON-compatible form."""
+        """Return the spans, or the defective images, as JSON-compatible dictionaries."""
         if self.join:
             return [asdict(span) for span in self.spans]
         return [
@@ -165,17 +168,17 @@ class Alerts:
 
 
 class WorstFrames:
-    """Collector of the highest-scoring frames, spaced apart within a clip.
+    """Collector of the frames with the highest scores, at a minimum distance within a clip.
 
     The most abnormal of every `distance` consecutive frames is a candidate. Three candidates per
-    shown frame suffice, since each shown frame excludes at most two others.
+    shown frame are enough, since each shown frame excludes at most two others.
 
     Parameters
     ----------
     shown : int
         Number of frames to show.
     distance : int
-        Minimum distance within a clip, in frames.
+        Minimum distance between shown frames of a clip, in frames.
     """
 
     def __init__(self, shown: int = _SHOWN, distance: int = WORST_DISTANCE) -> None:
@@ -193,7 +196,7 @@ class WorstFrames:
             del self._candidates[min(self._candidates, key=self._score)]
 
     def frames(self) -> list[FrameResult]:
-        """Return the frames, most abnormal first."""
+        """Return the frames to show, the most abnormal first."""
         chosen: list[FrameResult] = []
         for block in sorted(self._candidates, key=self._score, reverse=True):
             result = self._candidates[block]
@@ -219,12 +222,12 @@ def overlay(
     pixels : uint8[h, w] or uint8[h, w, 3]
         Frame.
     heat : float[h, w]
-        Scores; the color saturates at twice the threshold.
+        Scores of pixels. The color saturates at twice the threshold.
     threshold : float
         Score above which a pixel is abnormal.
     label : str
-        Text in the corner of frames with at least 96 rows, on a red background if any pixel is
-        abnormal.
+        Text in the corner of the picture, on a red background if any pixel is abnormal. Frames with
+        fewer than 96 rows have no text.
 
     Returns
     -------
@@ -249,7 +252,7 @@ def overlay(
 
 
 def _blend(pixels: Pixels, heat: ScoreMap, threshold: float) -> npt.NDArray[np.floating[Any]]:
-    """Return integer-valued pixels, float[h, w, 3], blended with the colors of their scores."""
+    """Return pixels blended with the colors of their scores (float[h, w, 3], rounded)."""
     from matplotlib import colormaps
 
     level = np.clip(heat / max(2 * threshold, 1e-12), 0, 1)
@@ -266,12 +269,14 @@ def write_picture(path: Path, picture: npt.NDArray[np.uint8]) -> None:
 
 
 class ScoreWriter:
-    """Writer of one row per frame: CSV, line by line, or Parquet, complete once closed.
+    """Writer of a table with one row per frame.
+
+    CSV is written line by line. Parquet is complete when the writer is closed.
 
     Parameters
     ----------
     path : Path
-        Output file, whose extension determines the format.
+        Output file. The extension determines the format.
     """
 
     def __init__(self, path: Path) -> None:
@@ -314,7 +319,7 @@ class ScoreWriter:
 
 
 class VideoWriter:
-    """Encoder of frames into an MP4 file; see `open_video`."""
+    """Encoder of frames into an MP4 file. See `open_video`."""
 
     def __init__(self, container: Any, rate: float) -> None:
         self._container, self._rate = container, rate
@@ -322,7 +327,7 @@ class VideoWriter:
         self._av = require("av", extra="video")
 
     def add(self, picture: npt.NDArray[np.uint8]) -> None:
-        """Add a frame, uint8[h, w, 3]."""
+        """Add a frame (uint8[h, w, 3])."""
         height, width = (side - side % 2 for side in picture.shape[:2])
         if self._stream is None:
             from fractions import Fraction
@@ -336,14 +341,14 @@ class VideoWriter:
         self._container.mux(self._stream.encode(frame))
 
     def finish(self) -> None:
-        """Flush the frames still held by the encoder."""
+        """Write the frames that the encoder still holds."""
         if self._stream is not None:
             self._container.mux(self._stream.encode())
 
 
 @contextmanager
 def open_video(path: str | os.PathLike[str], rate: float) -> Iterator[VideoWriter]:
-    """Open an MP4 file for writing; the file appears only once it is complete.
+    """Open an MP4 file for writing. The file appears only when it is complete.
 
     Parameters
     ----------

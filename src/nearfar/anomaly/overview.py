@@ -26,7 +26,7 @@ _V = TypeVar("_V", bound=np.generic)
 
 @dataclass(frozen=True)
 class Highlight:
-    """Photograph with a high score, or the most abnormal frame of an abnormal span.
+    """Photograph with a high score, or most abnormal frame of an abnormal span.
 
     Attributes
     ----------
@@ -35,15 +35,15 @@ class Highlight:
     number : int
         Number of the frame.
     file : str
-        Name of the frame's file, if it has one.
+        Name of the frame's file, if it has a file of its own.
     time : float or None
         Seconds since the start of the clip, if known.
     score : float
-        Score.
+        Score of the photograph or frame.
     abnormal : bool
         Whether the score is above the threshold.
     picture : uint8[h, w, 3]
-        Thumbnail of the image and, to the right, thumbnail of the image with its heat map.
+        Thumbnails of the image without and with its heat map, side by side.
 
     Examples
     --------
@@ -63,7 +63,7 @@ class Highlight:
 
     @property
     def name(self) -> str:
-        """Name of the clip, with the file or number of the frame."""
+        """Name of the clip, with the file name or number of the frame."""
         if self.clip == self.file:
             return self.file
         return f"{self.clip}/{self.file}" if self.file else f"{self.clip}, frame {self.number}"
@@ -78,11 +78,11 @@ class Timeline:
     clip : str
         Name of the clip.
     starts : list of float
-        Start of each interval, in seconds or as the number of its first frame.
+        Start of each interval, in seconds or as the number of the first frame.
     scores : list of float
-        Highest score of each interval.
+        Highest score in each interval.
     seconds : bool
-        Whether starts are in seconds.
+        Whether `starts` is in seconds.
 
     Examples
     --------
@@ -120,10 +120,10 @@ class Overview:
     Attributes
     ----------
     highlights : list of Highlight
-        The 200 photographs with the highest scores, or the most abnormal frames of the 200 worst
-        abnormal spans; highest score first.
+        The 200 photographs with the highest scores, or the most abnormal frames of the 200 most
+        abnormal spans. The highest score is first.
     timelines : list of Timeline
-        Scores over time of the 24 clips with the highest scores, in the order of the clips; empty
+        Scores over time of the 24 clips with the highest scores, in the order of the clips. Empty
         for photographs.
     scores : list of float
         Scores of all frames or, if there are more than 65,536, of every second, fourth, … frame.
@@ -140,7 +140,7 @@ class Overview:
 
 
 class OverviewCollector:
-    """Collector of an overview during scoring.
+    """Collector of frames during scoring, from which an overview is made.
 
     Parameters
     ----------
@@ -220,7 +220,7 @@ def _enlarge(values: npt.NDArray[_V], factor: int) -> npt.NDArray[_V]:
 
 
 def _highest(heat: ScoreMap, size: tuple[int, ...]) -> ScoreMap:
-    """Return a heat map reduced to a size, (height, width), with the highest score per pixel."""
+    """Reduce a heat map to a size (height, width), with the highest score for each pixel."""
     for axis, side in enumerate(size):
         starts = np.linspace(0, heat.shape[axis], side, endpoint=False).astype(int)
         heat = np.maximum.reduceat(heat, starts, axis)

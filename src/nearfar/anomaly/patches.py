@@ -1,4 +1,4 @@
-"""Patches of frames: positions, cropping, and pixel maps of their scores."""
+"""Patches of frames: positions, cropping, and conversion of patch scores to pixel maps."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ class Grid:
     patch : int
         Side of a patch in pixels.
     stride : int
-        Distance between patches in pixels. The last row and column are aligned with the frame's
-        border.
+        Distance between patches in pixels. The last row and column of patches are aligned with the
+        border of the frame.
 
     Raises
     ------
     NearfarError
-        If the frame is smaller than a patch, or there are gaps between patches.
+        If the frame is smaller than a patch, or if the stride would leave gaps between patches.
 
     Examples
     --------
@@ -102,12 +102,12 @@ class Grid:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Number of rows and of columns of patches."""
+        """Numbers of rows and columns of patches."""
         return len(self.tops), len(self.lefts)
 
     @cached_property
     def positions(self) -> npt.NDArray[np.float64]:
-        """Vertical position of each patch's center, 0 at the top and 1 at the bottom; float[n].
+        """Vertical position of the center of each patch (float[n]): 0 is the top, 1 the bottom.
 
         Patches are counted row by row.
         """
@@ -122,7 +122,7 @@ class Grid:
         frames : uint8[t, h, w]
             Frames of the grid's size.
         indices : int64[n], optional
-            Patches to extract, counted row by row. Default: all.
+            Indices of the patches to extract, counted row by row. Default: all.
 
         Returns
         -------
@@ -140,7 +140,7 @@ class Grid:
         return np.ascontiguousarray(every[:, self.tops[rows], self.lefts[columns]].swapaxes(0, 1))
 
     def means(self, image: ScoreMap) -> ScoreMap:
-        """Return the mean of an image, float[h, w], over each patch, float32[rows, columns].
+        """Return the mean of an image (float[h, w]) over each patch (float32[rows, columns]).
 
         Examples
         --------
@@ -184,11 +184,11 @@ class Grid:
 def windows(
     frames: Iterable[Frame], length: int, name: str = "the stream", *, step: int = 1
 ) -> Iterator[tuple[Frame, Pixels]]:
-    """Yield each frame with a window, the frame and the frames before it.
+    """Yield each frame with a window, which consists of that frame and frames before it.
 
-    The first frames share the first complete window, and the next `step - 1` frames after each
-    window share that window. Windows do not span gaps in frame numbers or timestamps; runs of
-    frames shorter than a window are omitted.
+    The first frames share the first complete window. After each window, the next `step - 1` frames
+    share that window. Windows do not span gaps in frame numbers or timestamps. Runs of frames that
+    are shorter than a window are left out.
 
     Parameters
     ----------
@@ -204,14 +204,14 @@ def windows(
     Yields
     ------
     frame : Frame
-        Last frame of the window, or one of the frames that share it.
+        Last frame of the window, or a frame that shares the window.
     pixels : uint8[length, h, w]
-        The window.
+        Pixels of the window.
 
     Raises
     ------
     NearfarError
-        If no run of consecutive frames is as long as a window, or the frame size changes.
+        If no run of consecutive frames is as long as a window, or if the frame size changes.
 
     Examples
     --------
@@ -263,10 +263,10 @@ def gather_patches(
     max_bytes: int = MAX_PATCH_BYTES,
     border: int = 0,
 ) -> ArrayImages:
-    """Return the patches of all windows of clips.
+    """Return the patches of all windows of clips as images.
 
     The clips are read once, one frame at a time. If all patches together exceed `max_bytes`, each
-    is kept with the same probability (reservoir sampling).
+    patch is kept with the same probability (reservoir sampling).
 
     Parameters
     ----------
@@ -275,25 +275,25 @@ def gather_patches(
     patch, stride : int
         Side of a patch and distance between patches, in pixels.
     frames : int
-        Frames per window.
+        Number of frames per window.
     name : str
         Name of the images.
     seed : int
         Random seed for the sampling.
     max_bytes : int
-        Memory limit, in bytes.
+        Memory limit for the patches, in bytes.
     border : int
         Number of pixels excluded on each side of a frame.
 
     Returns
     -------
     ArrayImages
-        Images uint8[frames, patch, patch]: the channels are the frames of a window.
+        Images (uint8[frames, patch, patch]). The channels are the frames of a window.
 
     Raises
     ------
     NearfarError
-        See `Clip` and `windows`; or if clips differ in frame size.
+        See `Clip` and `windows`. Also if clips differ in frame size.
 
     Examples
     --------
@@ -341,13 +341,14 @@ def score_patches(
     Parameters
     ----------
     function : callable
-        Function from patches, float32[b, t, p, p] in [0, 1], to scores, float32[b].
+        Function that takes patches (float32[b, t, p, p], in [0, 1]) and returns scores
+        (float32[b]).
     window : uint8[t, h, w]
         Consecutive frames.
     grid : Grid
         Positions of the patches.
     batch_size : int
-        Patches per call of `function`.
+        Number of patches per call of `function`.
 
     Returns
     -------
@@ -372,7 +373,7 @@ def sample_batches(batches: Iterable[Tensor], max_rows: int, seed: int) -> Tenso
     Parameters
     ----------
     batches : iterable of Tensor
-        Batches [b, …], with rows of the same shape and type.
+        Batches of shape [b, …], with rows of the same shape and type.
     max_rows : int
         Maximum number of rows.
     seed : int
@@ -381,7 +382,7 @@ def sample_batches(batches: Iterable[Tensor], max_rows: int, seed: int) -> Tenso
     Returns
     -------
     Tensor
-        Sampled rows, [n, …].
+        Sampled rows, of shape [n, …].
 
     Raises
     ------
@@ -412,7 +413,7 @@ def sample_batches(batches: Iterable[Tensor], max_rows: int, seed: int) -> Tenso
 
 
 def sample_rows(n: int, max_rows: int, seed: int) -> Indices:
-    """Return at most `max_rows` of `n` row numbers, sampled without replacement, in order.
+    """Return at most `max_rows` of `n` row numbers, sampled without replacement and sorted.
 
     Examples
     --------
@@ -428,6 +429,6 @@ def _starts(length: int, patch: int, stride: int) -> Indices:
 
 
 def _nearest(centers: npt.NDArray[np.floating], length: int) -> Indices:
-    """Return the index of the nearest center for each of `length` pixels."""
+    """Return, for each of `length` pixels, the index of the nearest center."""
     between = (centers[1:] + centers[:-1]) / 2
     return np.searchsorted(between, np.arange(length))

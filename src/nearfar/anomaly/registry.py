@@ -33,7 +33,7 @@ class Scorer(Protocol):
     """
 
     def score(self, window: Pixels, grid: Grid) -> ScoreMap:
-        """Score a window; scores are at least 0, and higher means more abnormal.
+        """Score the patches of a window. Scores are at least 0. Higher means more abnormal.
 
         Parameters
         ----------
@@ -60,12 +60,12 @@ class FitContext:
     grid : Grid
         Positions of the patches in a frame.
     training : TrainConfig
-        Training of networks; its seed is used for all random numbers.
+        Training settings of networks. The seed is used for all random numbers.
     scratch : Path
-        Existing folder for checkpoints and intermediate files, shared by all methods of a detector.
-        It is kept after an interruption, and deleted when the detector is complete.
+        Existing folder for checkpoints and intermediate files, which all methods of a detector
+        share. It is kept after an interruption, and deleted when the detector is complete.
     track : Track
-        Progress.
+        Progress display. See `nearfar.progress.Track`.
 
     Examples
     --------
@@ -86,17 +86,17 @@ class FitContext:
 class Method(ABC):
     """Base class of anomaly methods, which are fitted to normal clips and score patches.
 
-    Subclass it, set `name`, and register it with `register_method`. A `DetectorConfig` can then
-    name it in `methods`.
+    To add a method, define a subclass, set `name`, and register it with `register_method`. The name
+    can then be used in `DetectorConfig.methods`.
 
     Attributes
     ----------
     name : str
-        Name in `DetectorConfig.methods`, and name of the method's folder; lowercase letters, digits
-        and hyphens.
+        Name of the method in `DetectorConfig.methods`, and of its folder. It consists of lowercase
+        letters, digits and hyphens.
     photographs : bool
-        Whether the method scores color images, uint8[t, h, w, 3], of any size. Other methods get
-        grayscale frames of one size.
+        Whether the method scores color images (uint8[t, h, w, 3]) of any size. Other methods are
+        given grayscale frames of one size.
     min_patch : int
         Minimum side of a patch in pixels.
     min_frames : int
@@ -130,7 +130,9 @@ class Method(ABC):
 
     @classmethod
     def check(cls, config: DetectorConfig) -> None:
-        """Check that the method supports a configuration; by default, only the window length.
+        """Check that the method supports a configuration.
+
+        By default, only the number of frames is checked.
 
         Raises
         ------
@@ -146,10 +148,10 @@ class Method(ABC):
     @classmethod
     @abstractmethod
     def fit(cls, clips: Sequence[Clip], context: FitContext) -> Self:
-        """Fit to normal clips.
+        """Fit the method to normal clips.
 
         After an interruption, `fit` is called again with the same clips and scratch folder. It
-        should then continue, and give the same result.
+        should then continue, and return the same result as an uninterrupted fit.
 
         Raises
         ------
@@ -159,11 +161,11 @@ class Method(ABC):
 
     @abstractmethod
     def score(self, window: Pixels, grid: Grid) -> ScoreMap:
-        """Score a window of frames; see `Scorer.score`."""
+        """Score a window of frames. See `Scorer.score`."""
 
     @abstractmethod
     def write(self, folder: Path) -> None:
-        """Write everything that `read` needs to an empty folder."""
+        """Write the method to an empty folder, in the form that `read` expects."""
 
     @classmethod
     @abstractmethod
@@ -178,9 +180,9 @@ class Method(ABC):
 
 
 class LeaveOneOutMethod(Method):
-    """Method for photographs that can score each normal photograph against all others.
+    """Base class of methods that can score each normal photograph against all others.
 
-    No normal photograph is held out to set the threshold of such a method.
+    For these methods, no normal photographs have to be held out to set the threshold.
 
     Examples
     --------
@@ -200,7 +202,7 @@ class LeaveOneOutMethod(Method):
         window, grid
             See `Scorer.score`.
         number : int
-            Index of the photograph among those to which the method was fitted.
+            Index of the photograph among those that the method was fitted to.
 
         Returns
         -------
@@ -215,7 +217,7 @@ _M = TypeVar("_M", bound=type[Method])
 
 
 def register_method(method: _M) -> _M:
-    """Register a method by its name; usable as a class decorator.
+    """Register a method by its name. This function can be used as a class decorator.
 
     Raises
     ------
@@ -243,12 +245,12 @@ def register_method(method: _M) -> _M:
 
 
 def find_method(name: str) -> type[Method]:
-    """Return the registered method of a given name.
+    """Return the registered method with a given name.
 
     Raises
     ------
     NearfarError
-        If there is no method of that name.
+        If there is no method with that name.
 
     Examples
     --------

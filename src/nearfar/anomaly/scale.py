@@ -1,4 +1,4 @@
-"""Normalization of scores by levels on normal frames, and smoothing over time."""
+"""Normalization of scores by levels estimated on normal frames, and smoothing over time."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ T = TypeVar("T")
 
 
 class Scale:
-    """Normalization of each method's scores, optionally per row of patches.
+    """Normalization of the scores of each method, optionally for each row of patches.
 
     Parameters
     ----------
     levels : float32[methods, rows] or float32[methods, 1]
-        Positive divisors of the scores: high quantiles on normal frames.
+        Positive divisors of the scores: high quantiles of the scores of normal frames.
 
     Examples
     --------
@@ -54,7 +54,7 @@ class Scale:
         maps : iterable of float[methods, rows, columns]
             Scores of normal frames.
         false_alarms : float
-            Fraction of frames with scores above the level, in (0, 1).
+            Fraction of frames with a score above the level, in (0, 1).
         """
         highest = np.stack(subsample((scores.max((1, 2)) for scores in maps), MAX_SCORES))
         level = np.quantile(highest, 1 - false_alarms, axis=0, method="higher")
@@ -78,12 +78,12 @@ class Scale:
         return cls(levels.astype(np.float32))
 
     def __call__(self, maps: ScoreMap) -> ScoreMap:
-        """Divide scores, float[methods, rows, columns], by their levels."""
+        """Divide scores (float[methods, rows, columns]) by their levels."""
         return maps / self.levels[:, :, None]
 
 
 class FrameScores(NamedTuple):
-    """Scores of a frame's patches by all methods, float32[methods, rows, columns]."""
+    """Scores of a frame's patches by all methods (float32[methods, rows, columns])."""
 
     number: int
     scores: ScoreMap
@@ -93,15 +93,15 @@ class FrameScores(NamedTuple):
 def smooth(frames: Iterable[FrameScores], deviation: float) -> Iterator[FrameScores]:
     """Smooth scores over time with a Gaussian, truncated at two standard deviations.
 
-    A frame is yielded once all later frames in its average have arrived. Missing frames are
-    ignored.
+    The scores of a frame become a weighted average over frames around it. They are yielded once all
+    of these frames have arrived. Missing frames are ignored.
 
     Parameters
     ----------
     frames : iterable of FrameScores
         Scores of frames, in order of their numbers.
     deviation : float
-        Standard deviation in frames; 0 for no smoothing.
+        Standard deviation of the Gaussian in frames, or 0 for no smoothing.
 
     Examples
     --------
@@ -135,7 +135,9 @@ def smooth(frames: Iterable[FrameScores], deviation: float) -> Iterator[FrameSco
 
 
 class Sample(Generic[T]):
-    """Every k-th added item, for the smallest power of two k that keeps at most `max_items` items.
+    """Sample that consists of every k-th item added.
+
+    k is the smallest power of two such that at most `max_items` items are kept.
 
     Examples
     --------
@@ -161,7 +163,7 @@ class Sample(Generic[T]):
 
 
 def subsample(items: Iterable[ScoreMap], max_items: int) -> Sequence[ScoreMap]:
-    """Return every k-th item; see `Sample`.
+    """Return every k-th item, with k chosen as in `Sample`.
 
     Examples
     --------

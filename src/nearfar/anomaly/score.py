@@ -67,13 +67,14 @@ class ScoringSummary:
     alerts : list of dict
         Abnormal spans, or defective images, as in ``alerts.json``.
     skipped : list of str
-        One line per damaged frame, per clip not scored to its end, and per kind of unused file or
-        folder.
+        One line per damaged frame, per clip that was not scored to its end, and per kind of unused
+        file or folder.
     notes : list of str
         One line per other irregularity in a clip, such as lost frames.
     quality : dict or None
-        Metrics based on masks or, for photographs without masks, on folder names, where "good" is
-        normal. Undefined metrics are None.
+        Metrics based on masks or, for photographs without masks, on folder names, where "good"
+        means normal. Undefined metrics are None. `quality` is None without masks and such folder
+        names.
     overview : Overview
         Pictures with the highest scores, and scores over time.
 
@@ -105,9 +106,9 @@ def score_clips(
     """Score clips, and write scores, alerts, heat maps and the most abnormal frames.
 
     The output folder is checked before clips are read. CSV is written line by line. After an
-    interruption or termination, the output covers the frames scored so far. After an error, no
-    output is left; after a crash, the same call starts over. Of several clips, those that cannot be
-    scored are reported in `skipped`.
+    interruption or termination, the output covers the frames scored so far. After an error, the
+    output is removed. After a crash, the same call starts from the beginning. If some of several
+    clips cannot be scored, they are reported in `skipped`.
 
     Parameters
     ----------
@@ -118,16 +119,16 @@ def score_clips(
     out : str or path
         Folder to write to.
     masks : str or path, optional
-        Folder of masks; see `find_masks`.
+        Folder of masks. See `find_masks`.
     format : {"csv", "parquet"}
         File format of the scores.
     overwrite : bool
-        Replace earlier output.
+        Whether to replace earlier output.
     on_finish : callable, optional
-        Called with the summary before the output is complete, to write further files, such as
-        `nearfar.report.write_scores_page`.
+        Function that is called with the summary before the output is marked as complete. It can
+        write further files, as `nearfar.report.write_scores_page` does.
     track : Track
-        Progress.
+        Progress display. See `nearfar.progress.Track`.
 
     Returns
     -------
@@ -136,8 +137,8 @@ def score_clips(
     Raises
     ------
     NearfarError
-        If no clip or mask can be used, masks do not match the frames, or the output folder holds
-        other files or earlier output, or cannot be written to.
+        If no clip or mask can be used; if masks do not match the frames; or if the output folder
+        contains other files or earlier output, or cannot be written to.
 
     Examples
     --------
@@ -197,7 +198,7 @@ def score_clips(
 
 
 def _has_normal_folder(clips: Sequence[Clip]) -> bool:
-    """Return whether folder names distinguish normal from abnormal images, as in MVTec AD."""
+    """Return whether folder names tell normal images from abnormal ones, as in MVTec AD."""
     return len(clips) > 1 and any(clip.name == _NORMAL for clip in clips)
 
 
@@ -230,7 +231,7 @@ def _check_any_fits(detector: Detector, clips: Sequence[Clip]) -> None:
 
 
 def _check_kind(detector: Detector, clips: Sequence[Clip]) -> list[str]:
-    """Check that a detector for video does not score photographs; return any notes.
+    """Check that a detector for video is not used for photographs, and return any notes.
 
     Raises
     ------
@@ -261,7 +262,10 @@ def _score_all(
     ground_truth: Sequence[Masks | None],
     failed: list[NearfarError],
 ) -> Iterator[tuple[Clip, FrameResult, Mask | None]]:
-    """Score clip after clip, each frame with its mask; errors are added to `failed`."""
+    """Score clips one by one, and yield each frame with its mask.
+
+    Errors are added to `failed`.
+    """
     for clip, masks in zip(clips, ground_truth, strict=True):
         try:
             for result in score_with_pixels(detector, clip):
@@ -317,7 +321,7 @@ class _Output:
             self.evaluator.add_image(clip.name, score, abnormal=clip.name != _NORMAL)
 
     def abandon(self) -> None:
-        """Close files that will remain incomplete."""
+        """Close all files, which remain incomplete."""
         with suppress(Exception):
             self._open.close()
         with suppress(Exception):
@@ -386,6 +390,6 @@ class _Output:
 
 
 def _without_pixels(result: FrameResult) -> FrameResult:
-    """Return a result without its pixels and heat map, which may take 200 MB."""
+    """Return a result without its pixels and heat map, which may require 200 MB of memory."""
     scored = result.scored._replace(heat=np.empty((0, 0), np.float32))
     return result._replace(pixels=np.empty((0, 0), np.uint8), scored=scored)

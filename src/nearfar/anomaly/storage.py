@@ -1,7 +1,7 @@
-"""Detector folder: ``detector.json``, and one folder per method in ``methods``.
+"""Detector folder: ``detector.json``, and ``methods`` with one folder per method.
 
-While a detector is being fitted, ``unfinished.json`` holds its settings and ``scratch`` its
-checkpoints.
+While a detector is being fitted, its settings are in ``unfinished.json`` and its checkpoints in
+``scratch``.
 """
 
 from __future__ import annotations
@@ -46,12 +46,13 @@ _OWN = {_CONFIG, _UNFINISHED, _METHODS, _SCRATCH}
 def open_output(out: Path, names: Collection[str]) -> Iterator[None]:
     """Clear a folder for output, and mark it as unfinished until the context ends.
 
-    An error removes the output. An interruption keeps the folder, unless it is empty.
+    After an error, the output is removed. After an interruption, it is kept, unless nothing was
+    scored.
 
     Parameters
     ----------
     out : Path
-        Output folder; earlier output in it is removed.
+        Output folder. Earlier output in it is removed.
     names : collection of str
         Names that the folder may contain.
 
@@ -76,13 +77,13 @@ def open_output(out: Path, names: Collection[str]) -> Iterator[None]:
 
 
 def _has_rows(out: Path) -> bool:
-    """Return whether scoring was finished; alerts are written after the scores."""
+    """Return whether scores are complete. Alerts are written after the scores."""
     return (out / "alerts.json").is_file()
 
 
 @contextmanager
 def _writing(folder: Path) -> Iterator[None]:
-    """Turn a disk error into a one-line error that names the folder."""
+    """Convert a disk error to a one-line error that names the file or folder."""
     try:
         yield
     except NearfarError:
@@ -99,23 +100,24 @@ def open_for_fitting(
     """Prepare a folder for a detector, and yield its scratch folder.
 
     On success, the scratch folder is deleted. If a new fit raises an error, the whole folder is
-    deleted; after an interruption or a disk error, it is kept for resuming.
+    deleted. After an interruption or a disk error, the folder is kept, so that the fit can be
+    resumed.
 
     Parameters
     ----------
     folder : Path
         Folder of the detector.
     settings : dict
-        Settings that must not change on resuming, in JSON-compatible form.
+        JSON-compatible settings, which must be the same when the fit is resumed.
     resume : bool
-        Continue an unfinished detector.
+        Whether to continue an unfinished fit.
     overwrite : bool
-        Replace a detector.
+        Whether to replace an existing detector.
 
     Raises
     ------
     NearfarError
-        If there is nothing to resume, settings differ, or the folder holds other files.
+        If there is nothing to resume, if settings differ, or if the folder contains other files.
     """
     settings = json.loads(json.dumps(settings))
     with remove_empty_on_failure(folder):
@@ -143,7 +145,7 @@ def open_for_fitting(
 
 
 def is_unfinished(folder: str | os.PathLike[str]) -> bool:
-    """Return whether a folder holds a detector whose fit can be resumed.
+    """Return whether a folder contains an unfinished detector, so that the fit can be resumed.
 
     Examples
     --------
@@ -173,7 +175,7 @@ def read_methods(folder: Path, config: DetectorConfig) -> list[Method]:
 
 
 def write_detector(folder: Path, detector: Detector) -> None:
-    """Write scale, threshold and settings, and so complete a detector folder."""
+    """Write scale, threshold and settings to a detector folder, which is then complete."""
     write_json(
         folder / _CONFIG,
         {
@@ -201,8 +203,8 @@ def read_detector(folder: str | os.PathLike[str]) -> Detector:
     Raises
     ------
     NearfarError
-        If the detector is missing, unfinished or damaged, has a different format, or uses an
-        unregistered method.
+        If the detector is missing, unfinished or damaged, has a different format, or uses a method
+        that is not registered.
 
     Examples
     --------
@@ -255,7 +257,7 @@ def read_detector(folder: str | os.PathLike[str]) -> Detector:
 
 
 def _check_same(folder: Path, settings: dict[str, Any]) -> None:
-    """Check that an unfinished detector has the same settings."""
+    """Check that an unfinished detector was started with the same settings."""
     if not is_unfinished(folder):
         raise NearfarError(f"{str(folder)!r} holds no unfinished detector: fit without --resume")
     with runs.reading(folder, _UNFINISHED):

@@ -59,7 +59,7 @@ _MAX_DAMAGED = 250
 
 @dataclass(frozen=True, kw_only=True)
 class StreamAlert:
-    """First abnormal frame of a stream after at least two seconds without one.
+    """First abnormal frame of a stream after at least two seconds without abnormal frames.
 
     Attributes
     ----------
@@ -68,15 +68,15 @@ class StreamAlert:
     source : str
         Name of the stream, without a password.
     frame : int
-        Number of the frame, counted from the start.
+        Number of the frame, counted from the start of the stream.
     time : float
-        Seconds from the start to the frame.
+        Seconds from the start of the stream to the frame.
     score : float
         Score of the frame.
     threshold : float
         Score above which a frame is abnormal.
     box : (left, top, width, height)
-        Patch with the highest score, in pixels.
+        Position and size of the patch with the highest score, in pixels.
 
     Examples
     --------
@@ -102,8 +102,8 @@ def follow(
 ) -> Iterator[StreamAlert]:
     """Score a stream as it arrives, and yield its alerts.
 
-    Memory use does not grow with the length of the stream. A camera whose connection is lost is
-    reopened after 1, 2, 4, … up to 60 seconds; windows do not span the gap. Files, pipes and
+    Memory use does not depend on the length of the stream. If the connection to a camera is lost,
+    it is reopened after 1, 2, 4, … up to 60 seconds. Windows do not span the gap. Files, pipes and
     standard input are read to their end.
 
     Parameters
@@ -114,7 +114,8 @@ def follow(
         An address (rtsp, rtsps, rtmp, http, https, srt, tcp, udp), a device such as
         ``/dev/video0``, a file, a named pipe, or "-" for video on standard input.
     notify : callable
-        Function called with a one-line message when a camera is lost, or scoring lags behind.
+        Function that is called with a one-line message when a camera is lost or scoring falls
+        behind.
 
     Yields
     ------
@@ -123,8 +124,8 @@ def follow(
     Raises
     ------
     NearfarError
-        If the detector is for photographs, the stream differs from the normal clips in size or
-        rate, or a source other than a camera cannot be opened.
+        If the detector is for photographs, if the stream differs from the normal clips in size or
+        rate, or if a source other than a camera cannot be opened.
 
     Examples
     --------
@@ -222,9 +223,10 @@ def _alert(detector: Detector, name: str, scored: ScoredFrame, at: float) -> Str
 
 
 class Stream(Clip):
-    """Frames of a source that cannot be reread; every iteration reopens it.
+    """Frames of a source that cannot be read again from the start.
 
-    Numbers and times continue from one connection to the next.
+    Each iteration opens the source again. Numbers and times continue from one connection to the
+    next.
 
     Parameters
     ----------
@@ -236,7 +238,7 @@ class Stream(Clip):
     Attributes
     ----------
     live : bool
-        Whether the source is a camera, which is reopened after a lost connection.
+        Whether the source is a camera, which is reopened if the connection is lost.
     count : int
         Number of frames so far.
     """
@@ -260,7 +262,7 @@ class Stream(Clip):
         return time.monotonic() - self._start
 
     def __iter__(self) -> Iterator[Frame]:
-        """See `Clip`; an `UnreadableError` gives the reason for a lost connection."""
+        """See `Clip`. If the connection is lost, an `UnreadableError` states the reason."""
         self.notes.clear()
         self.skipped.clear()
         with self._open() as container:

@@ -1,4 +1,4 @@
-"""Score threshold, estimated from normal frames."""
+"""Score threshold, estimated from the scores of normal frames."""
 
 from __future__ import annotations
 
@@ -25,20 +25,21 @@ def find_threshold(
     largest k at which this probability is at most `false_alarms`. If there is no such k, it is the
     highest score.
 
-    With few photographs, this threshold would depend on only a few of them. It is then the upper
-    prediction limit of a log-normal distribution fitted to the median and the median absolute
-    deviation of the scores [2]_. The limit uses Student's t; its degrees of freedom account for the
-    efficiency of the median absolute deviation.
+    With few photographs, this threshold would depend on only a few of them. The threshold is then
+    the upper prediction limit of a log-normal distribution, which is fitted to the median and the
+    median absolute deviation of the scores [2]_. The limit is computed from Student's
+    t-distribution, with degrees of freedom that account for the efficiency of the median absolute
+    deviation.
 
     Parameters
     ----------
     scores : sequence of float
-        Normal scores, at least one.
+        Scores of normal frames. There must be at least one.
     false_alarms : float
         Desired fraction of new normal scores above the threshold, in (0, 1).
     independent : bool
-        Whether the scores are of photographs. Consecutive frames of a video are similar, so for
-        videos, the expected fraction is an average over many videos.
+        Whether the scores are those of photographs. Since consecutive frames of a video are
+        similar, the expected fraction for videos is an average over many videos.
 
     Returns
     -------

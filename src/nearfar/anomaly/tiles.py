@@ -1,4 +1,4 @@
-"""Tiling of photographs at a known scale, in bounded memory."""
+"""Tiling of photographs that are scaled to a known range of sizes, in bounded memory."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Tiling:
 
     @cached_property
     def scaled(self) -> tuple[int, int]:
-        """Height and width of the scaled image, multiples of 8 pixels."""
+        """Height and width of the scaled image, which are multiples of 8 pixels."""
         short = min(self.size)
         wanted = max(TILE, min(short, MAX_SHORT_SIDE) if self.downscale else short)
         height, width = (
@@ -81,7 +81,7 @@ class Tiling:
         Parameters
         ----------
         image : uint8[h, w] or uint8[h, w, 3]
-            Image of the tiling's size, in grayscale or color.
+            Image of the size `size`, in grayscale or color.
 
         Yields
         ------
@@ -107,12 +107,12 @@ class Tiling:
         Parameters
         ----------
         scores : iterable of float[b, 28, 28]
-            Scores of the cells of the tiles from `extract`.
+            Scores of the cells of each tile, in the order of `extract`.
 
         Returns
         -------
         float32[h, w]
-            Heat map at the image's original resolution.
+            Heat map at the original size of the image.
 
         Examples
         --------
@@ -141,6 +141,6 @@ class Tiling:
 
 
 def _starts(length: int) -> Indices:
-    """Return evenly spaced tile positions along a side, multiples of 8 pixels."""
+    """Return evenly spaced tile positions along a side, which are multiples of 8 pixels."""
     count = 1 + -(-(length - TILE) // (TILE - _OVERLAP))
     return CELL * np.rint(np.linspace(0, (length - TILE) // CELL, count)).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Clips of video files and animated images, decoded according to their metadata."""
+"""Clips read from video files and animated images, decoded according to their metadata."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ _MANY_SHORT = 0.1
 
 
 class VideoClip(StoredClip):
-    """Clip of a video file; `size` is as in `FolderClip`.
+    """Clip read from a video file. For `size`, see `FolderClip`.
 
-    Frames are rotated and flipped as the video specifies, and have square pixels. An empty or
-    invalid file raises an error when its frames are read.
+    Frames are rotated and flipped as the video specifies, and have square pixels. For an empty or
+    invalid file, an error is raised when frames are read.
     """
 
     def __init__(self, path: Path, size: Size | None = None) -> None:
@@ -78,7 +78,7 @@ class VideoClip(StoredClip):
 
 
 class Decoder:
-    """Decoder of a stream in which a damaged packet loses only its own frames.
+    """Decoder of a video stream. If a packet is damaged, only the frames in it are lost.
 
     Frame numbers include frames that cannot be decoded. Gaps in the timestamps count as missing
     frames. If timestamps restart, as in concatenated files, frame times continue.
@@ -142,7 +142,7 @@ class Decoder:
             yield from decoded
 
     def _placed(self, frame: Any) -> Iterator[Frame | UnreadableError]:
-        """Yield the unreadable frames before a frame, then the frame."""
+        """Yield an error for each unreadable frame before a frame, then the frame."""
         time = self._time(frame)
         restarted = self._restart(time)
         gap = self._gap(time)
@@ -166,13 +166,13 @@ class Decoder:
         yield Frame(0, self._pixels(frame), since, lost)
 
     def _time(self, frame: Any) -> float | None:
-        """Return the timestamp of a frame, in seconds."""
+        """Return the timestamp of a frame in seconds, or None if it has none."""
         if self._unordered:
             return heapq.heappop(self._expected) if self._expected else None
         return None if frame.pts is None else float(frame.pts * frame.time_base)
 
     def _restart(self, time: float | None) -> bool:
-        """Return whether timestamps jump back; if so, shift later timestamps."""
+        """Return whether timestamps jump back at a frame. If so, shift later timestamps."""
         if time is None or self._last is None or time >= self._last:
             return False
         self._start, self._last = time - self._since - (self._period or 0), None
@@ -191,14 +191,14 @@ class Decoder:
         return round(interval) - 1 if interval >= _LONG else 0
 
     def _skip_expected(self, time: float | None) -> int:
-        """Drop expected timestamps up to a frame, and return how many had no frame."""
+        """Remove expected timestamps up to a frame, and return how many had no frame."""
         skipped = 0
         while time is not None and self._expected and self._expected[0] <= time:
             skipped += heapq.heappop(self._expected) < time
         return skipped
 
     def _gray(self, frame: Any) -> Pixels:
-        """Return a frame in grayscale, uint8[h, w], composited over white."""
+        """Return a frame in grayscale (uint8[h, w]), composited over white."""
         if any(component.is_alpha for component in frame.format.components):
             colors = self._reformat(frame, format="rgba").to_ndarray()
             return _gray_of_image(Image.fromarray(colors))
@@ -244,7 +244,7 @@ class Decoder:
 
 
 class AnimationClip(StoredClip):
-    """Clip of an animated GIF, WebP, PNG or AVIF image; `size` is as in `FolderClip`."""
+    """Clip read from an animated GIF, WebP, PNG or AVIF image. For `size`, see `FolderClip`."""
 
     def __init__(self, path: Path, size: Size | None = None) -> None:
         super().__init__(path, size)
@@ -280,7 +280,7 @@ def is_animation(path: Path) -> bool:
 
 
 def _seconds(image: Image.Image) -> float:
-    """Return the duration of an animation frame in seconds; 0 if not stated."""
+    """Return the duration of an animation frame in seconds, or 0 if it is not stated."""
     return max(0.0, float(image.info.get("duration", 0) or 0)) / 1000
 
 
@@ -296,7 +296,7 @@ def _until_restart(packets: Iterable[Any]) -> Iterator[Any]:
 
 
 def _stated_frames(stream: Any) -> int:
-    """Return the number of frames in the metadata, without hidden ones; 0 if unknown."""
+    """Return the number of visible frames according to the metadata, or 0 if it is unknown."""
     hidden = sum(entry.is_discard for entry in stream.index_entries)
     if "mp4" in stream.container.format.name.split(",") and stream.frames:
         return len(stream.index_entries) - hidden
@@ -304,7 +304,7 @@ def _stated_frames(stream: Any) -> int:
 
 
 def _stated_end(container: Any, stream: Any) -> float | None:
-    """Return the duration of a video in its metadata, in seconds, if any."""
+    """Return the duration of a video in seconds according to its metadata, or None."""
     if container.format.name not in _STATING_DURATION:
         return None
     tag = re.fullmatch(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", "").strip("\0 "))
@@ -318,12 +318,15 @@ def _stated_end(container: Any, stream: Any) -> float | None:
 
 
 def stated_rate(stream: Any) -> float | None:
-    """Return the frame rate in the metadata of a stream, if any."""
+    """Return the frame rate in the metadata of a stream, or None if it is missing."""
     return float(stream.average_rate) if stream.average_rate else None
 
 
 def measured_rate(found: tuple[list[float], float | None]) -> float | None:
-    """Return the measured frame rate, or the stated one if they agree; None if unknown."""
+    """Return the frame rate measured from timestamps, or None if there are too few.
+
+    If it agrees with the stated frame rate, the latter is returned.
+    """
     times, stated = found
     steps = [after - before for before, after in pairwise(times) if after > before]
     if not steps:

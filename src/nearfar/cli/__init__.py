@@ -1,4 +1,4 @@
-"""Command-line interface: parses arguments, calls the library and saves the results."""
+"""Command-line interface, which parses arguments, calls the library and saves results."""
 
 from nearfar.cli.main import main
 

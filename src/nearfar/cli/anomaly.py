@@ -55,9 +55,9 @@ def fit(
 ) -> None:
     """Fit a detector to normal frames.
 
-    The threshold is set on every fourth clip, which is held out, or with fewer than four clips, on
-    the last quarter of each. Photographs are scored one by one against all other photographs
-    instead.
+    The threshold is set on held-out frames: every fourth clip or, with fewer than four clips, the
+    last quarter of each clip. With the method for photographs, each photograph is scored against
+    all others instead.
 
     **Examples**
 
@@ -68,32 +68,33 @@ def fit(
     Parameters
     ----------
     frames
-        A video; a folder of photographs, or of frames sorted by name; or a folder of such folders
-        and videos.
+        A video; a folder of photographs; a folder of frames, in the order of their names; or a
+        folder that contains several videos or folders of frames.
     setting
-        "auto" chooses "video" for videos and for folders whose consecutive files look alike, and
+        "auto" chooses "video" for videos and for folders in which consecutive files look alike, and
         "stills" for other folders. "video" finds objects that move too fast, are too large, glide,
-        or look unusual; "paper" finds 30×30 patches of single frames that are poorly
-        reconstructed; "stills" finds regions of unrelated images that differ from normal ones.
+        or look unusual. "paper" finds 30×30 patches of single frames that are poorly reconstructed.
+        "stills" finds regions of unrelated images that differ from normal ones.
     method
         Method for photographs. "patch-memory" finds regions unlike any normal region;
-        "image-memory" finds images unlike any normal image; "cut-paste" needs no pretrained
+        "image-memory" finds images unlike any normal image; "cut-paste" requires no pretrained
         encoder. "auto" chooses "patch-memory" if the images resemble each other, and
         "image-memory" otherwise.
     size
-        Height and width to which every frame is resized, now and when scoring; nothing is cropped,
-        so the aspect ratio may change. Default: no resizing.
+        Height and width to which every frame is resized, for fitting and for scoring. Frames are
+        not cropped, so the aspect ratio may change. Default: no resizing.
     false_alarms
-        Maximum fraction of new normal frames or photographs above the threshold. Default: 0.01, or
-        0.05 for photographs.
+        Maximum fraction of new normal frames or photographs with a score above the threshold.
+        Default: 0.01, or 0.05 for photographs.
     loss_weights
-        OWN NEAR FAR weights of the objective (only with --setting paper). Default: 0.6 0.4 0.
+        Weights of the frame itself, near samples and far samples in the objective (only with
+        --setting paper). Default: 0.6 0.4 0.
     pretrain_epochs
         Epochs of plain autoencoder training (only with --setting paper). Default: 5.
     epochs
-        Epochs on the relational objective (only with --setting paper). Default: 5.
+        Epochs of training with the relational objective (only with --setting paper). Default: 5.
     resume
-        Continue an interrupted fit in --out, with the same frames and options.
+        Continue an interrupted fit in --out. Frames and options must be the same.
     """
     try_output(out, overwrite=overwrite or resume, folder=True)
     track = bars_after_torch()
@@ -192,10 +193,10 @@ def score(
 ) -> None:
     """Score frames or photographs, and show where and when they are abnormal.
 
-    Writes scores.html, a page of pictures sorted by decreasing score; a score per frame;
-    alerts.json with the start and end of each abnormal span, or with the defective images; the most
-    abnormal frames; and heat maps, as one video per clip or one picture per photograph. With masks,
-    also writes detection metrics.
+    Writes scores.html, a page of pictures sorted by decreasing score; a table with the score of
+    each frame; alerts.json with the start and end of each abnormal span, or with the defective
+    images; the most abnormal frames; and heat maps, as one video per clip or one picture per
+    photograph. If masks are given, detection metrics are written, too.
 
     **Examples**
 
@@ -207,16 +208,16 @@ def score(
     Parameters
     ----------
     frames
-        As for fit; or a single image. With --follow: an address (rtsp, rtmp, http, srt, tcp, udp),
-        a device such as /dev/video0, a file, or - for standard input.
+        Frames as for nearfar anomaly fit, or a single image. With --follow: an address (rtsp, rtmp,
+        http, srt, tcp, udp), a device such as /dev/video0, a file, or - for standard input.
     follow
-        Instead of writing to a folder, print one line of JSON per alert as it happens, for as long
-        as the camera runs. A lost camera is reopened.
+        Print one line of JSON per alert as it happens, instead of writing to a folder. The command
+        runs as long as the camera does. If the connection is lost, the camera is reopened.
     masks
-        Ground-truth masks, black where a frame is normal. A folder with one mask per frame, named
-        like the frame (NAME or NAME_mask) or, for a video, numbered from 0 or 1. For several clips,
-        a folder of such folders named like the clips; clips without masks are normal. Default:
-        folders next to the clips with the suffix _gt, if any.
+        Ground-truth masks, black where a frame is normal: a folder with one mask per frame, named
+        like the frame (NAME or NAME_mask) or, for a video, numbered from 0 or 1. For several clips:
+        a folder with one such folder per clip, named like the clip. Clips without masks are normal.
+        Default: folders next to the clips with the suffix _gt, if any.
     format
         File format of the scores.
     """
@@ -272,7 +273,7 @@ def score(
 
 
 def _note_on_threshold(detector: Detector) -> str:
-    """Return a note if there are too few normal frames for `false_alarms`; otherwise ""."""
+    """Return a note if there are too few normal frames for `false_alarms`, otherwise ""."""
     share, expected = detector.config.false_alarms, detector.expected_false_alarms
     if expected is None or expected < _TOO_MANY * share:
         return ""
@@ -304,10 +305,10 @@ def export(
     out: Annotated[Path, Parameter(help="ONNX file to write.")],
     overwrite: Overwrite = False,
 ) -> None:
-    """Export a detector for photographs to one ONNX file, for programs without nearfar.
+    """Export a detector for photographs to an ONNX file, for programs without nearfar.
 
-    The input is "image", RGB, uint8[height, width, 3], of the same size as the normal images. The
-    outputs are "score"; "heat", a heat map of the same size; and "defective".
+    The input is "image", an RGB image (uint8[height, width, 3]) of the same size as the normal
+    images. The outputs are "score"; "heat", a heat map of that size; and "defective".
 
     **Examples**
 
@@ -325,7 +326,7 @@ def export(
 
 
 def print_alerts(run: Path, source: str) -> None:
-    """Print one line of JSON per alert of a stream."""
+    """Print one line of JSON for each alert of a stream."""
     from nearfar.anomaly import follow, read_detector
 
     for alert in follow(read_detector(run), source, notify=partial(print, file=sys.stderr)):

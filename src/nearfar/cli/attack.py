@@ -39,10 +39,11 @@ def attack(
 ) -> None:
     """Attack a classifier, with or without purification, under several threat models.
 
-    The classifier maps images (channels first, 0 is black and 1 is white) to logits. It is a
-    .safetensors file written by nearfar, for example by nearfar reproduce table3, or a function of
-    your own, given as module:function, that takes no arguments and returns a torch.nn.Module. The
-    current folder is searched first for the module. Writes attack.json, attack.md and attack.png.
+    The classifier takes images (channels first; 0 is black, 1 is white) and returns logits. It is a
+    .safetensors file written by nearfar, for example by nearfar reproduce table3; or
+    module:function, a function of your own that takes no arguments and returns a torch.nn.Module.
+    Modules are searched for in the current folder first. Writes attack.json, attack.md and
+    attack.png.
 
     **For example**
 
@@ -52,13 +53,13 @@ def attack(
     Parameters
     ----------
     attacks
-        Names of attacks: fgsm, pgd and autoattack use gradients; square and hop-skip-jump use
-        queries.
+        Names of attacks. fgsm, pgd and autoattack use gradients; square and hop-skip-jump query the
+        classifier.
     epsilons
         Maximum changes per pixel (L∞), where 0 is black and 1 is white.
     count
-        Number of images to attack; the check for gradient masking needs at least 100. Up to 150 of
-        the other images train the substitute model for transfer attacks.
+        Number of images to attack. The check for gradient masking requires at least 100. Up to 150
+        of the other images are used to train the substitute model for transfer attacks.
     """
     if run is None and purification != PurifierOptions():
         raise NearfarError("--passes, --noise-std and --votes need --run: add --run")

@@ -24,7 +24,7 @@ from nearfar.files import try_output
 def browse(
     encoder: EncoderName,
     *,
-    out: Annotated[Path, Parameter(help="Output, .html or .parquet.")],
+    out: Annotated[Path, Parameter(help="Output file, .html or .parquet.")],
     data: ShownData = None,
     images: DataOptions = DataOptions(),
     model: EncoderOptions = EncoderOptions(),
@@ -32,11 +32,11 @@ def browse(
     device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> None:
-    """Write a browsable map of images: click one to see its near and far images.
+    """Write a browsable map of images. Click on an image to see near and far images.
 
-    An HTML page works offline and holds up to 20,000 images. A .parquet file has no such limit; it
-    has the columns that embedding-atlas reads: file, label, cluster, projection_x, projection_y and
-    neighbors.
+    An .html page works offline and shows up to 20,000 images. A .parquet file has no such limit.
+    Its columns are those that embedding-atlas reads: file, label, cluster, projection_x,
+    projection_y and neighbors.
 
     **For example**
 
@@ -47,7 +47,7 @@ def browse(
     Parameters
     ----------
     seed
-        Random seed for choosing images, and for the map and its clusters.
+        Random seed for the choice of images, the map and the clusters.
     """
     if out.suffix not in {".html", ".parquet"}:
         raise NearfarError(f"{str(out)!r}: expected a name that ends in .html or .parquet")

@@ -40,7 +40,7 @@ _NOT_DECIMAL = re.compile(r"[-+]?0[0-7_]+|.*:.*")
 
 
 def read_config_file(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
-    """Add the options in the ``--config`` file that are not on the command line."""
+    """Add the options in the ``--config`` file that are not given on the command line."""
     if commands != ("train",):
         return
     argument = arguments.get("--config", default=None)
@@ -58,7 +58,7 @@ def read_config_file(app: App, commands: tuple[str, ...], arguments: ArgumentCol
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Return the options, flat or in sections, in a YAML or JSON file."""
+    """Return the options in a YAML or JSON file, which may be grouped into sections."""
     import yaml
 
     try:
@@ -86,7 +86,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _without_repetition(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
-    """Return a mapping; raise an error for repeated keys, which parsers accept."""
+    """Return a dictionary. Raise an error if a key is repeated, which parsers would accept."""
     found: dict[Any, Any] = {}
     for key, value in pairs:
         if key in found:
@@ -119,7 +119,7 @@ def _yaml_loader() -> type[SafeLoader]:
 
 
 def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options converted to their types, without null values."""
+    """Check options and convert them to their types. Null values are left out."""
     hints = _hints()
     checked: dict[str, Any] = {}
     for given, value in options.items():
@@ -153,7 +153,7 @@ def _hints() -> dict[str, Any]:
 
 
 def _text_for_path(hint: Any) -> Any:
-    """Return a command-line type with paths replaced by strings, as in files."""
+    """Return the type of an option in a configuration file, with strings in place of paths."""
     if get_origin(hint) is Annotated:
         return _text_for_path(get_args(hint)[0])
     if get_origin(hint) in (Union, UnionType):
@@ -162,7 +162,7 @@ def _text_for_path(hint: Any) -> Any:
 
 
 def _from_text(hint: Any, value: Any) -> Any:
-    """Convert strings to numbers where needed, since YAML reads 1e-3 as a string."""
+    """Convert strings to numbers where the type requires it. YAML reads 1e-3 as a string."""
     if isinstance(value, str) and not _accepts(hint, value):
         for kind in (int, float):
             with suppress(ValueError):

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from nearfar.progress import Bars
 
 DEFAULT_ENCODER = (
-    "Default: a pretrained EfficientNet-lite0, if the extra photos is installed; otherwise pixels."
+    "Default: a pretrained EfficientNet-lite0, if the photos extra is installed; otherwise pixels."
 )
 
 
@@ -47,7 +47,9 @@ def curate(
     device: Device = "auto",
     overwrite: OverwriteFiles = False,
 ) -> None:
-    """Find duplicates, outliers, label errors and leaks, and select images; no file is changed.
+    """Find duplicates, outliers, label errors and leaks, and select images.
+
+    No image file is changed.
 
     **For example**
 
@@ -59,11 +61,11 @@ def curate(
     Parameters
     ----------
     out
-        Folder for curation.html, curation.json, images.parquet, duplicates.parquet,
+        Folder to write to: curation.html, curation.json, images.parquet, duplicates.parquet,
         thumbnails.parquet and, with --against, leaks.parquet.
     against
-        Images that must not occur among the others, such as a test set, to find leaks. Or the
-        output folder of an earlier curate, whose images are not read again.
+        Images that must not occur in DATA, such as a test set, to find leaks. Or the output folder
+        of an earlier nearfar curate, to compare with those images without reading them again.
     select
         Number of representative images to select. Default: none.
     clusters

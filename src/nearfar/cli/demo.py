@@ -20,10 +20,10 @@ def demo(
     out: Path = Path("demo"),
     overwrite: OverwriteFiles = False,
 ) -> None:
-    """Train on 4,000 digits with the paper's recipe and with ours; compare on 1,000 other digits.
+    """Train on 4,000 digits with the paper's recipe and with ours, and compare on 1,000 others.
 
-    Takes a few minutes on two CPU cores, without Internet access. Scores vary slightly with the
-    machine and the number of threads.
+    This takes a few minutes on two CPU cores and requires no Internet access. Scores vary slightly
+    with the machine and the number of threads.
 
     **For example**
 
@@ -33,7 +33,7 @@ def demo(
     Parameters
     ----------
     out
-        Folder for the two runs, paper and nearfar; the report is in nearfar.
+        Folder for the two runs, paper and nearfar. The report is in nearfar.
     """
     from nearfar.runs import read_evaluation, write_evaluation
 

@@ -31,11 +31,11 @@ def denoise(
     device: Device = "auto",
     overwrite: OverwriteFiles = False,
 ) -> None:
-    """Remove noise from images; write PNG files at the run's image size.
+    """Remove noise from images, and write PNG files at the run's image size.
 
-    cat.jpg becomes cat.jpg.png. comparison.png shows some images before and after.
+    cat.jpg becomes cat.jpg.png. comparison.png shows some images before and after denoising.
 
-    Works with any run, best with one trained with --pretext denoising.
+    This works with any run, and best with a run trained with --pretext denoising.
 
     **For example**
 
@@ -46,7 +46,7 @@ def denoise(
     ----------
     add_noise
         First add the noise that the run was trained with, and report the PSNR before and after
-        denoising. Needs a run trained with --pretext denoising.
+        denoising. Requires a run trained with --pretext denoising.
     """
     try_output(out, overwrite=overwrite, folder=True)
     track = bars_after_torch()

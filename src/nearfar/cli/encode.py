@@ -25,18 +25,18 @@ def encode(
     encoder: EncoderName,
     data: Data,
     *,
-    out: Annotated[Path, Parameter(help="Output, a .parquet or .npz.")],
+    out: Annotated[Path, Parameter(help="Output, .parquet or .npz.")],
     images: DataOptions = DataOptions(),
     model: EncoderOptions = EncoderOptions(),
     device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> None:
-    """Encode images; write their embeddings, file names and any labels.
+    """Encode images, and write their embeddings, file names and any labels.
 
     A .parquet output is a folder of files that programs read as one table, with the columns file,
     embedding, label, width, height and checksum. After an interruption, run the same command again
-    to continue. With torchrun, each process writes its share. An .npz file holds the arrays
-    embeddings and names, and labels and classes if available.
+    to continue. With torchrun, each process writes a share of the images. An .npz file contains the
+    arrays embeddings and names, and labels and classes if available.
 
     **For example**
 

@@ -34,9 +34,10 @@ def evaluate(
     device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> None:
-    """Compare an encoder on labeled images with raw pixels and, for a run, its starting point.
+    """Compare an encoder with raw pixels and, for a run, its starting point, on labeled images.
 
-    The starting point is a plain autoencoder, a pretrained encoder, or an untrained network.
+    The starting point of a run is a plain autoencoder, a pretrained encoder, or an untrained
+    network.
 
     **For example**
 
@@ -52,10 +53,10 @@ def evaluate(
     beside
         Additional encoders to compare, on the same images at the same size.
     json
-        File to write the scores to. For a run, they are also stored in the run folder, for its
+        File to write the scores to. For a run, scores are also stored in the run folder, for the
         report.
     rbf_samples
-        Maximum number of training images for the RBF SVM, whose time grows quadratically.
+        Maximum number of training images for the RBF SVM. Its time grows quadratically.
     """
     if json is not None:
         try_output(json, overwrite=overwrite)

@@ -19,16 +19,18 @@ def export(
     out: Annotated[Path, Parameter(help="Folder to write the encoder and README.md to.")],
     data: Annotated[
         str | None,
-        Parameter(help=f"Images to compare on. Default: the run's training images. {DATA_HELP}"),
+        Parameter(
+            help=f"Images to compare embeddings on. Default: the run's training images. {DATA_HELP}"
+        ),
     ] = None,
     images: DataOptions = DataOptions(),
     overwrite: OverwriteFiles = False,
 ) -> None:
-    """Export a run's encoder for other programs, with a model card.
+    """Export the encoder of a run for other programs, with a model card.
 
-    The exported encoder normalizes images itself, and accepts batches of any size. To check it, it
-    is reloaded with onnxruntime, torch or timm, and its embeddings of real images are compared with
-    the run's.
+    The exported encoder normalizes images itself, and accepts batches of any size. It is checked by
+    loading it with onnxruntime, torch or timm, and comparing embeddings of images with those of the
+    run.
 
     **For example**
 
@@ -37,9 +39,8 @@ def export(
     Parameters
     ----------
     to
-        onnx writes model.onnx; torch writes model.pt2, for torch.export.load; timm writes
-        model.safetensors and config.json, for timm.create_model, if the run started from a timm
-        model.
+        Format. onnx: model.onnx. torch: model.pt2, for torch.export.load. timm: model.safetensors
+        and config.json, for timm.create_model, if the run started from a timm model.
     """
     try_output(out, overwrite=overwrite, folder=True)
     track = bars_after_torch()

@@ -19,7 +19,7 @@ def index(
     factory: str = "Flat",
     overwrite: Overwrite = False,
 ) -> None:
-    """Write a faiss or usearch index of embeddings; its keys are row numbers.
+    """Write a faiss or usearch index of embeddings, with row numbers as keys.
 
     **For example**
 

@@ -31,12 +31,12 @@ def inpaint(
     device: Device = "auto",
     overwrite: OverwriteFiles = False,
 ) -> None:
-    """Fill the missing pixels of images; write PNG files at the run's image size.
+    """Fill the missing pixels of images, and write PNG files at the run's image size.
 
-    cat.jpg becomes cat.jpg.png. comparison.png shows some images before and after.
+    cat.jpg becomes cat.jpg.png. comparison.png shows some images before and after filling.
 
-    The run must have been trained with --pretext inpainting and, to use --masks, with --holes
-    random. All other pixels stay as they are.
+    The run must have been trained with --pretext inpainting and, for the use of --masks, with
+    --holes random. All other pixels are unchanged.
 
     **For example**
 
@@ -46,9 +46,9 @@ def inpaint(
     Parameters
     ----------
     masks
-        Mask that is white where pixels are missing, or a folder with one mask per image, with the
-        same name up to the extension. After a mask is resized to the run's image size, every partly
-        white pixel is filled. Default: the holes that the run was trained with.
+        A mask that is white where pixels are missing, or a folder with one mask per image, with the
+        same name up to the extension. Masks are resized to the run's image size. Every pixel that
+        is at least partly white is filled. Default: holes as in training.
     """
     try_output(out, overwrite=overwrite, folder=True)
     track = bars_after_torch()

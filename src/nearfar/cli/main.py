@@ -40,9 +40,10 @@ from nearfar.errors import NearfarError
 
 
 def _convert(kind: Any, tokens: Sequence[Token]) -> Any:
-    """Convert values as cyclopts does, but reject 2.5 as an integer instead of rounding it.
+    """Convert values as cyclopts does, but reject values such as 2.5 for integers.
 
-    Also expand ~ at the start of paths, since no shell expands it in a configuration file.
+    cyclopts would round them. Also expand ~ at the start of paths, since no shell does so for
+    values in configuration files.
     """
     converted = convert(kind, tokens)
     values = converted if isinstance(converted, tuple) else (converted,)
@@ -60,7 +61,7 @@ def _expand_home(path: Path) -> Path:
 
 
 def _one_line(message: Warning | str, *_: object, **__: object) -> str:
-    """Format a warning without its location in the source."""
+    """Format a warning as one line, without the location in the source."""
     return f"warning: {' '.join(str(message).split())}\n"
 
 
@@ -89,7 +90,7 @@ def make_app(train: Callable[..., None] = train) -> App:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command line; a user error prints one line and exits with code 2.
+    """Run a command line. User errors print one line and exit with code 2.
 
     Examples
     --------
@@ -137,7 +138,10 @@ def _fail(message: str, code: int) -> NoReturn:
 
 
 def _train_help(tokens: list[str]) -> bool:
-    """Show the help page of ``train`` with the given recipe's values as defaults."""
+    """Show the help page of ``train`` if requested, and return whether it was.
+
+    The values of the given recipe are shown as defaults.
+    """
     asked = HELP.intersection(tokens)
     if tokens[:1] != ["train"] or not asked:
         return False
@@ -157,4 +161,4 @@ recipe_app = App(help_flags=(), version_flags=())
 
 @recipe_app.default
 def _recipe(*, recipe: RecipeChoice = "auto") -> None:
-    """Command that accepts only the recipe."""
+    """Command used to parse only the option ``--recipe``."""

@@ -32,7 +32,7 @@ def neighbors(
     device: Device = "auto",
     overwrite: OverwriteFiles = False,
 ) -> None:
-    """Find the nearest and farthest images of queries.
+    """Find the images nearest to and farthest from queries.
 
     **For example**
 
@@ -43,8 +43,8 @@ def neighbors(
     Parameters
     ----------
     query
-        At most 32 images: names of images in DATA, or their numbers from 0; or image files, folders
-        or array files.
+        At most 32 query images: names of images in DATA, or their numbers from 0; or image files,
+        folders or array files.
     out
         Folder to write neighbors.png and neighbors.json to.
     count

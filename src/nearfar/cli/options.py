@@ -61,14 +61,14 @@ OverwriteFiles = Annotated[
 @Parameter(name="*", group=Group("Purification", sort_key=2))
 @dataclass(frozen=True, kw_only=True)
 class PurifierOptions:
-    """Purification of images."""
+    """Options for the purification of images."""
 
     passes: int = 1
     "Number of successive reconstructions."
     noise_std: float = 0.0
     "Standard deviation of the noise added before each encoding, where 0 is black and 1 is white."
     votes: int = 0
-    "Number of nearest training images to use instead of each image; 0 to use the image itself."
+    "Number of nearest training images to use in place of an image, or 0 to use the image itself."
 
     def load(self, run: Path) -> Purifier:
         """Load a purifier from a run folder."""
@@ -89,22 +89,25 @@ class DataOptions:
     strict: bool = False
     "Stop at the first unreadable file instead of skipping it."
     window: tuple[float, float] | None = None
-    "Values of black and white in files with more than 8 bits. Default: from the files."
+    "Pixel values of black and white in files with more than 8 bits. Default: as in the files."
     bands: Annotated[tuple[int, ...] | None, Parameter(consume_multiple=True)] = None
-    "Bands to use in TIFF files with more than three, from 1: one for gray, or three for RGB."
+    "Bands to use in TIFF files with more than three, counted from 1: one for gray, three for RGB."
     frame_rate: float | None = None
-    "Images per second of video. Default: videos are not used."
+    "Number of frames to use per second of video. Default: videos are not used."
 
     @property
     def of_files(self) -> dict[str, Any]:
-        """Options that `nearfar.data.open_images` uses to read files."""
+        """Options for `nearfar.data.open_images` that define how files are read."""
         names = ("data_root", "strict", "window", "bands", "frame_rate")
         return {name: getattr(self, name) for name in names}
 
     def open(
         self, source: str, track: Bars, listed_in: Path | None = None, **wanted: Any
     ) -> Images:
-        """Open images, and report skipped files; `listed_in` is a file that lists all of them."""
+        """Open images and report skipped files.
+
+        `listed_in` is the file with the full list of skipped files.
+        """
         from nearfar.data import open_images
 
         ignore_bombs()
@@ -113,7 +116,10 @@ class DataOptions:
         return images
 
     def open_for(self, run: RunConfig, source: str | None, track: Bars) -> Images:
-        """Open images in the shape that a run expects, by default the run's training images."""
+        """Open images in the shape that a run expects.
+
+        By default, the training images of the run are opened.
+        """
         channels, height, width = run.data.shape
         options = replace(
             self,
@@ -135,7 +141,10 @@ class DataOptions:
         return options.open(source, track, channels=channels, size=(height, width))
 
     def open_like(self, encoder: Encoder, source: str | None, track: Bars) -> Images:
-        """Open images for an encoder, by default the training images of its run."""
+        """Open images at the size that an encoder expects.
+
+        If the encoder is a run, the training images are opened by default.
+        """
         for name, stored in encoder.reading.items():
             given = getattr(self, name)
             if given is not None and tuple(given) != stored:
@@ -154,12 +163,12 @@ class DataOptions:
 @Parameter(name="*", group=Group("timm models", sort_key=2))
 @dataclass(frozen=True, kw_only=True)
 class EncoderOptions:
-    """Options for encoders that are not runs."""
+    """Options for encoders that are timm models."""
 
     weights: str | None = None
     "Weights of timm:NAME: pretrained, random or a file. Default: pretrained."
     size: int | None = None
-    "Image side for timm:NAME, in pixels. Default: the input size of its weights."
+    "Image side for timm:NAME, in pixels. Default: the input size of the pretrained weights."
 
     def open(self, encoder: str, track: Bars) -> Encoder:
         """Open an encoder."""
@@ -172,7 +181,7 @@ class EncoderOptions:
         return tracked(track, f"loading {encoder}", load)
 
     def open_all(self, encoders: Sequence[str], track: Bars) -> list[Encoder]:
-        """Open several encoders; the options apply to timm models."""
+        """Open several encoders. If some are timm models, the options apply only to these."""
         mine = [name.startswith(TIMM) for name in encoders]
         others = EncoderOptions() if any(mine) else self
         return [
@@ -212,13 +221,13 @@ class TrainDataOptions(DataOptions):
         return images, chosen
 
     def to_dict(self, images: Images) -> dict[str, Any]:
-        """Return the options with which images were opened, as a run records them."""
+        """Return the options with which images were opened, in the form recorded in runs."""
         root = None if self.data_root is None else str(self.data_root)
         window = images.origin.get("window", self.window)
         return {**asdict(self), "data_root": root, "window": window}
 
     def or_those_of(self, data: RunData) -> TrainDataOptions:
-        """Return the options, with missing ones taken from a run."""
+        """Return the options. Those that were not given are taken from a run."""
         root = data.data_root
         return replace(
             self,
@@ -237,14 +246,17 @@ def _words(numbers: Iterable[float]) -> str:
 
 
 def ignore_bombs() -> None:
-    """Silence Pillow's warning about huge images, which nearfar skips and reports itself."""
+    """Silence Pillow's warning about huge images. nearfar skips and reports such images itself."""
     from PIL import Image
 
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
 def report_skipped(skipped: Sequence[str], console: Console, listed_in: Path | None = None) -> None:
-    """Report the first skipped files with reasons, how many there are, and where all are listed."""
+    """Print the first skipped files with reasons, and the number of skipped files.
+
+    If `listed_in` is given, it is named as the file with the full list.
+    """
     shown = MAX_SHOWN if listed_in is None else MAX_SHOWN_IF_LISTED
 
     def say(line: str) -> None:
@@ -263,7 +275,10 @@ def shown(path: Path) -> str:
 
 
 def bars() -> Bars:
-    """Return the progress display for commands, on standard error of the first process."""
+    """Return a progress display that writes to standard error.
+
+    With several processes, only the first one writes.
+    """
     from rich.console import Console
 
     from nearfar.progress import Bars
@@ -272,7 +287,7 @@ def bars() -> Bars:
 
 
 def bars_after_torch() -> Bars:
-    """Import torch, which takes seconds, and return `bars`."""
+    """Import torch, which takes seconds, and return the progress display."""
     track = bars()
     tracked(track, "loading torch", partial(import_module, "torch"))
     return track

@@ -35,12 +35,12 @@ def purify(
     device: Device = "auto",
     overwrite: OverwriteFiles = False,
 ) -> None:
-    """Remove adversarial perturbations from images; write PNG files and reconstruction errors.
+    """Remove adversarial perturbations from images, and write PNG files and reconstruction errors.
 
-    cat.jpg becomes cat.jpg.png, at the run's image size. suspicion.csv holds the mean squared error
-    of each reconstruction and, with --clean, whether the image is rejected. With --votes, the mean
-    of the nearest training embeddings is decoded. (In Python, a defended classifier instead
-    averages its predictions over the reconstructions of these embeddings.)
+    cat.jpg becomes cat.jpg.png, at the run's image size. suspicion.csv contains the mean squared
+    error of each reconstruction and, with --clean, whether the image is rejected. With --votes, the
+    mean of the nearest training embeddings is decoded. (In Python, a defended classifier does not
+    average embeddings, but the predictions for their reconstructions.)
 
     **For example**
 
@@ -50,8 +50,8 @@ def purify(
     Parameters
     ----------
     clean
-        Clean images that the run was not trained on, at least 100 at the default rate. They set the
-        threshold: images with a larger reconstruction error are rejected.
+        Clean images that the run was not trained on, at least 100 at the default rate. They are
+        used to set the rejection threshold of the reconstruction error.
     false_positive_rate
         Maximum fraction of clean images that may be rejected. Default: 0.01.
     """

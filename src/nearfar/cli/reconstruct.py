@@ -28,7 +28,7 @@ def reconstruct(
     device: Device = "auto",
     overwrite: OverwriteFiles = False,
 ) -> None:
-    """Reconstruct images with a run's network; write PNG files at the run's image size.
+    """Reconstruct images with a run's network, and write PNG files at the run's image size.
 
     cat.jpg becomes cat.jpg.png.
 

@@ -30,7 +30,7 @@ def report(
     device: Device = "auto",
     overwrite: OverwriteFiles = False,
 ) -> None:
-    """Write a report on an encoder: an HTML page with figures.
+    """Write an HTML report on an encoder, with figures.
 
     **For example**
 
@@ -41,8 +41,8 @@ def report(
     Parameters
     ----------
     out
-        Folder to write the report to. Default: the run's report folder; without a run, the current
-        folder.
+        Folder to write the report to. Default: the folder report in the run folder or, without a
+        run, in the current folder.
     """
     run = Path(encoder) if is_finished(encoder) else None
     folder = (run or Path()) / REPORT if out is None else out

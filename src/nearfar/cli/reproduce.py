@@ -30,19 +30,19 @@ class Options:
     """Options shared by all commands."""
 
     out: Path
-    "Folder to write to; results already there are kept."
+    "Folder to write to. Results that are already there are kept."
     data_root: Path | None = None
     "Folder of the data sets. Default: $NEARFAR_DATA, or ~/.cache/nearfar."
     seeds: int | None = None
     "Number of seeds per row. Default: 3, or 2 with --quick."
     quick: bool = False
-    "Train for few epochs on few images, in minutes; the numbers are meaningless."
+    "Train for a few epochs on a few images, in minutes. The numbers are meaningless."
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class RowOptions(Options):
-    """Options shared by commands with rows."""
+    """Options shared by all commands that measure rows."""
 
     rows_from: Path | None = None
     "Python file that defines ROWS, a mapping from labels to your own rows. It is executed."
@@ -69,7 +69,7 @@ def table1(
     Parameters
     ----------
     epochs
-        Epochs after which to evaluate. Default: 40 100, or 2 5 with --quick.
+        Numbers of epochs after which to evaluate. Default: 40 100, or 2 5 with --quick.
     rows
         Rows to measure: pixels, autoencoder, denoising-masking, denoising-gaussian,
         context-center, context-random, split-brain, NRE. Default: all.
@@ -77,8 +77,8 @@ def table1(
         Maximum number of training images for the RBF SVM, or for both SVMs with --unscaled.
         Default: all.
     unscaled
-        Use scikit-learn's SVC with its defaults on unscaled embeddings, which is probably what the
-        paper did: one-vs-one, C = 1.
+        Use scikit-learn's SVC with default settings (one-vs-one, C = 1) on unscaled embeddings.
+        This is probably what the authors of the paper did.
     """
     from nearfar.experiments.table1 import TABLE1, TABLE1_UNSCALED
 
@@ -102,7 +102,7 @@ def table2(
     """Pre-train AlexNet without labels, and transfer it to other tasks (Table 2).
 
     The tasks are classification, detection and segmentation, on the data sets in the data root.
-    Detection needs nearfar[detection].
+    Detection requires nearfar[detection].
 
     **For example**
 
@@ -114,7 +114,8 @@ def table2(
     ----------
     full
         Train the full AlexNet on imagenet/train instead of a smaller one on
-        tiny-imagenet-200/train, and run the tasks at their usual image sizes. Takes days on a GPU.
+        tiny-imagenet-200/train, and run the tasks at the usual image sizes. This takes days on a
+        GPU.
     epochs
         Total epochs of pre-training. Default: 6, 20 with --full, or 2 with --quick.
     rows
@@ -144,9 +145,8 @@ def table3(*, options: RowOptions, rows: tuple[str, ...] = (), autoattack: bool 
         nearfar-unrelated, nearfar-unrelated-neighbors, adversarial-training, binarization.
         Default: all.
     autoattack
-        Attack with AutoAttack at ε = 0.3 instead, with gradients of the whole defense: 1,000
-        images, and only no-defense, nearfar, nearfar-unrelated, adversarial-training and
-        binarization.
+        Instead, attack 1,000 images with AutoAttack at ε = 0.3, using gradients of the whole
+        defense. Rows: no-defense, nearfar, nearfar-unrelated, adversarial-training, binarization.
     """
     from nearfar.experiments.table3 import TABLE3, TABLE3_AUTOATTACK
 
@@ -185,7 +185,7 @@ def table4(
         NRE-0.6-0.4-0-2-frames-no-overlap, autoencoder-convolutions,
         NRE-0.6-0.4-0-convolutions, tempo, appearance, tempo-appearance. Default: all.
     ablation
-        Change one setting of the motion method, tempo, at a time. Rows: tempo, no-smoothing,
+        Change the settings of the motion method, tempo, one at a time. Rows: tempo, no-smoothing,
         longer-smoothing, half-overlap, no-overlap, scores-by-row, place-unknown, no-gliding,
         no-fast, no-grown, 2-frames, 3-frames, 8-frames.
     alocc
@@ -193,8 +193,8 @@ def table4(
         240 of 600 normal frames, with patches every 25 pixels, and every 10 pixels for testing.
         Rows: autoencoder, NRE-0.6-0.2-0.2, NRE-0.6-0.4-0.
     validation
-        Score held-out normal clips through which Caltech-101 photographs move, to choose settings.
-        Each of four seeds holds out different clips. Test clips are not read.
+        Score held-out normal clips with Caltech-101 photographs moving through them, to choose
+        settings. Each of four seeds holds out different clips. Test clips are not read.
     """
     from nearfar.experiments.table4 import TABLE4, TABLE4_ABLATION, TABLE4_ALOCC
 
@@ -230,7 +230,9 @@ def figure4(*, options: Options) -> None:
 
 @reproduce.command
 def scale(*, options: Options, epochs: int | None = None) -> None:
-    """Measure RBF SVM accuracy versus γ times the embedding variance, for autoencoder and NRE.
+    """Measure the accuracy of RBF SVMs on autoencoder and NRE embeddings as a function of γ.
+
+    γ is given as a multiple of the inverse variance of the embeddings.
 
     **For example**
 
@@ -239,7 +241,7 @@ def scale(*, options: Options, epochs: int | None = None) -> None:
     Parameters
     ----------
     epochs
-        Total epochs. Default: 100, or 4 with --quick.
+        Total epochs of training. Default: 100, or 4 with --quick.
     """
     from nearfar.experiments.scale import SCALE
 
@@ -250,7 +252,7 @@ def scale(*, options: Options, epochs: int | None = None) -> None:
 def protocol(
     *, options: RowOptions, epochs: tuple[int, ...] = (), rows: tuple[str, ...] = ()
 ) -> None:
-    """Search for the settings that Table 1 leaves open, with the plain autoencoder.
+    """Search for the settings that Table 1 does not state, with the plain autoencoder.
 
     **For example**
 
@@ -259,9 +261,9 @@ def protocol(
     Parameters
     ----------
     epochs
-        Epochs after which to evaluate. Default: 4 10, or 1 2 with --quick.
+        Numbers of epochs after which to evaluate. Default: 4 10, or 1 2 with --quick.
     rows
-        Rows to measure. Default: all. An unknown name prints the list of rows.
+        Rows to measure. Default: all. If a name is unknown, the list of rows is printed.
     """
     from nearfar.experiments.protocol import PROTOCOL
 
@@ -270,7 +272,7 @@ def protocol(
 
 @reproduce.command
 def claims(*, options: Options) -> None:
-    """Test the four claims in section 3.2 of the paper statistically, over seeds.
+    """Test the four claims in section 3.2 of the paper statistically, with several seeds.
 
     **For example**
 
@@ -293,7 +295,7 @@ def ablation(*, options: RowOptions, rows: tuple[str, ...] = ()) -> None:
     Parameters
     ----------
     rows
-        Rows to measure. Default: all. An unknown name prints the list of rows.
+        Rows to measure. Default: all. If a name is unknown, the list of rows is printed.
     """
     from nearfar.experiments.ablation import ABLATION
 
@@ -310,7 +312,7 @@ def recipes(
 ) -> None:
     """Compare our recipe with the paper's and with SimCLR, NNCLR, VICReg and BYOL.
 
-    Needs nearfar[baselines].
+    This requires nearfar[baselines].
 
     **For example**
 
@@ -321,10 +323,10 @@ def recipes(
     Parameters
     ----------
     data
-        Digits, or photographs: nine classes of Caltech-101, ELPV solar cells, flowers, Imagenette,
-        or a quarter of the classes of Tiny-ImageNet.
+        Images to use: digits (mnist), or photographs: nine classes of Caltech-101, ELPV solar
+        cells, flowers, Imagenette, or a quarter of the classes of Tiny-ImageNet.
     epochs
-        Total training epochs of every row. Default: as in our recipe, or 2 with --quick.
+        Total training epochs of each row. Default: as in our recipe, or 2 with --quick.
     rows
         Rows to measure: pixels, autoencoder, paper, nearfar, SimCLR, NNCLR, VICReg, BYOL.
         Default: all.
@@ -344,7 +346,7 @@ def continued(
 ) -> None:
     """Continue training a pretrained EfficientNet-lite0, and compare with the original.
 
-    Needs nearfar[photos], and nearfar[baselines] for the methods of lightly.
+    This requires nearfar[photos], and nearfar[baselines] for SimCLR, NNCLR, VICReg and BYOL.
 
     **For example**
 
@@ -354,10 +356,10 @@ def continued(
     Parameters
     ----------
     data
-        Nine classes of Caltech-101, ELPV solar cells, flowers, Imagenette, or a quarter of the
-        classes of Tiny-ImageNet; at 96 pixels.
+        Photographs to use, at 96 pixels: nine classes of Caltech-101, ELPV solar cells, flowers,
+        Imagenette, or a quarter of the classes of Tiny-ImageNet.
     epochs
-        Total epochs of every row that is trained. Default: 8, or 2 with --quick.
+        Total epochs of each row that is trained. Default: 8, or 2 with --quick.
     rows
         Rows to measure: pixels, random, pretrained, continued, without-near, without-far,
         without-distillation, SimCLR, NNCLR, VICReg, BYOL. Default: all.
@@ -370,7 +372,7 @@ def continued(
 def _run(
     table: Table[Any, Any], options: Options, rows: tuple[str, ...] = (), **fields: Any
 ) -> None:
-    """Compute a table, and print it and its output folder."""
+    """Compute a table, and print the table and the output folder."""
     from nearfar.experiments import read_rows, run
     from nearfar.training import Interrupted
 

@@ -35,12 +35,12 @@ def search(
     Parameters
     ----------
     query
-        Names of images in EMBEDDINGS, or their row numbers; a .parquet of embeddings from the same
-        encoder, each of which is a query; or image files or folders, which are encoded first. An
-        image in EMBEDDINGS is excluded from its own results.
+        Names of images in EMBEDDINGS, or their row numbers; a .parquet file of embeddings from the
+        same encoder, each of which is a query; or image files or folders, which are encoded first.
+        If a query is an image in EMBEDDINGS, it is excluded from its own results.
     out
-        Results file, .parquet, with the columns query, side (near or far), rank, file, row and
-        similarity. Default: print the near images.
+        A .parquet file for the results, with the columns query, side (near or far), rank, file, row
+        and similarity. Default: near images are printed.
     count
         Number of nearest and farthest images per query.
     """

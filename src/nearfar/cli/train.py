@@ -37,10 +37,10 @@ def train(
     dry_run: bool = False,
     config: Path | None = None,
 ) -> None:
-    """Train an encoder of images without labels.
+    """Train an image encoder without labels.
 
-    By default, recipe, batch size and epochs are chosen from the images. On photographs, training
-    starts from a pretrained encoder; on other images, from scratch.
+    By default, the recipe, the batch size and the number of epochs depend on the images. On
+    photographs, training starts from a pretrained encoder; on other images, from scratch.
 
     All options: nearfar train --help-all
 
@@ -57,21 +57,21 @@ def train(
     Parameters
     ----------
     recipe
-        Defaults of all options. "paper" is the paper's training; "nearfar" is ours, from scratch;
-        "continue" is ours, from a pretrained encoder; "auto" chooses a recipe from the images and
-        the other options.
+        Recipe, which sets the defaults of all options. "paper" is the training of the paper;
+        "nearfar" is our training from scratch; "continue" is our training from a pretrained
+        encoder; "auto" chooses a recipe according to the images and the other options.
     resume
         Resume the run in --out with its settings.
     validate
-        Labeled images, such as a folder with one subfolder per class. Adds the 5-nearest-neighbor
-        accuracy to each epoch's output. These images are not used for training.
+        Labeled images, such as a folder with one subfolder per class, on which to measure the
+        5-nearest-neighbor accuracy after each epoch. They are not used for training.
     tensorboard
-        Also log to TensorBoard, in the run's tensorboard folder.
+        Also write TensorBoard logs, to the folder tensorboard in the run folder.
     dry_run
-        Estimate time, memory and disk from a few steps; write nothing.
+        Estimate time, memory and disk space from a few steps, and write nothing.
     config
         YAML or JSON file of options, by name or in sections as in a run's config.json. Options on
-        the command line override it.
+        the command line take precedence.
     """
     # Checked before reading images, of which there may be millions.
     if resume:
@@ -153,7 +153,7 @@ def train(
 
 
 def describe_estimate(estimate: Estimate) -> list[str]:
-    """Return an estimate as text for the terminal."""
+    """Return an estimate as lines of text for the terminal."""
     from nearfar.files import readable_size
     from nearfar.progress import duration
 
@@ -181,7 +181,7 @@ OTHER_METRICS = {
 
 
 def describe_epoch(line: dict[str, Any], epochs: int = 0) -> str:
-    """Return the log line of one of `epochs` epochs."""
+    """Return the log line of an epoch, with the remaining time if `epochs`, the total, is given."""
     from nearfar.progress import duration
 
     terms = [f"{name} {value:.4f}" for name, value in line.items() if name not in OTHER_METRICS]

@@ -34,14 +34,14 @@ TRAINING = Group("Training", sort_key=2)
 
 
 def options_type(shown: TrainConfig | None = None, *, everything: bool = False) -> type:
-    """Return a dataclass with a field for each option; None stands for "not given".
+    """Return a dataclass with a field for each option. None stands for "not given".
 
     Parameters
     ----------
     shown : TrainConfig, optional
         Configuration whose values the help page shows as defaults.
     everything : bool
-        Whether the help page shows all options, or only the common ones.
+        Whether the help page shows all options instead of only the common ones.
     """
     defaults = {} if shown is None else flatten(shown)
     entries: dict[str, tuple[Any, Any]] = {}
@@ -70,7 +70,10 @@ def given_options(options: Any) -> dict[str, Any]:
 def with_shown_defaults(
     command: Callable[..., None], shown: TrainConfig | None, *, everything: bool
 ) -> Callable[..., None]:
-    """Return a command whose help page shows a configuration's values, if any, as defaults."""
+    """Return a command whose help page shows the values of a configuration as defaults.
+
+    Without a configuration, no defaults are shown.
+    """
 
     def page(*args: Any, **kwargs: Any) -> None:
         command(*args, **kwargs)
@@ -86,7 +89,7 @@ def with_shown_defaults(
 
 
 def _entries(shown: TrainConfig | None, everything: bool) -> Iterator[tuple[str, Any, str, Group]]:
-    """Yield each option's name, type, help text and group."""
+    """Yield the name, type, help text and group of each option."""
     for name in CHOICES:
         kinds = tuple(KINDS[name])
         yield name, Literal[kinds] | None, CHOICES[name], TRAINING
@@ -97,7 +100,10 @@ def _entries(shown: TrainConfig | None, everything: bool) -> Iterator[tuple[str,
 
 
 def _group(option: Option, everything: bool) -> Group:
-    """Return the group of an option; the full page has a group per section."""
+    """Return the group of an option on the help page.
+
+    The full page has a group for each section.
+    """
     kind = getattr(option.section, "kind", None)
     if not everything:
         return TRAINING
@@ -123,7 +129,7 @@ def without_callables(hint: Any) -> Any:
 
 @cache
 def _parameter_texts(section: type) -> Mapping[str, str]:
-    """Return the description of each parameter in a numpydoc docstring."""
+    """Return the descriptions of the parameters of a dataclass, from its numpydoc docstring."""
     texts: dict[str, str] = {}
     for parameter in parse(inspect.getdoc(section) or "", DocstringStyle.NUMPYDOC).params:
         text = " ".join((parameter.description or "").split())

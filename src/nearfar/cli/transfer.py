@@ -37,7 +37,7 @@ Weights = Annotated[
     str,
     Parameter(
         help="A run trained with --backbone; a .safetensors file of torchvision's AlexNet, "
-        "ResNet-18, ResNet-50 or ViT-S/16; the name of such weights, such as "
+        "ResNet-18, ResNet-50 or ViT-S/16; the name of such weights, for example "
         "AlexNet_Weights.IMAGENET1K_V1; random; or kmeans."
     ),
 ]
@@ -49,10 +49,10 @@ Out = Annotated[Path, Parameter(help="Folder to write the scores and the network
 @Parameter(name="*", group=Group("Training", sort_key=1))
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Options shared by all tasks; the defaults of the first five depend on the task."""
+    """Options shared by all tasks. The defaults of the first five depend on the task."""
 
     size: Annotated[int | None, Parameter(validator=Number(gte=16))] = None
-    "Image side in pixels; the shorter side where images keep their aspect ratio."
+    "Image side in pixels; the shorter side if images keep their aspect ratio."
     steps: int | None = None
     "Number of batches."
     batch_size: int | None = None
@@ -62,13 +62,13 @@ class Options:
     weight_decay: float | None = None
     "Weight decay of AdamW."
     like: Path | None = None
-    "Run whose architecture is used for random and kmeans. Default: torchvision's AlexNet."
+    "Run with the architecture to use for random and kmeans. Default: torchvision's AlexNet."
     seed: Seed = 0
     device: Device = "auto"
     overwrite: OverwriteFiles = False
 
     def source(self, weights: str, out: Path, default: FinetuneConfig, track: Bars) -> Source:
-        """Return weights and options."""
+        """Return the initial weights and all options as a `Source`, as the library expects."""
         from nearfar.transfer import Source
 
         names = ("steps", "batch_size", "lr", "weight_decay")
@@ -100,8 +100,8 @@ def classify(
 ) -> None:
     """Train and evaluate image classifiers.
 
-    Images in a VOC devkit may show several classes; mAP follows the official rules. Other images
-    have one label, the name of their subfolder.
+    Images in a VOC devkit may show several classes. Their mAP is computed by the official rules.
+    Other images have one label, the name of their subfolder.
 
     **For example**
 
@@ -112,14 +112,14 @@ def classify(
     Parameters
     ----------
     protocols
-        Train a linear layer on the embeddings (linear), all fully connected layers (fc), or all
-        layers (all). Networks are saved in subfolders with these names.
+        Layers to train: a linear layer on the embeddings (linear), all fully connected layers (fc),
+        or all layers (all). Networks are saved in subfolders with these names.
     splits
         Names of the TRAIN and TEST splits of a devkit. Default: trainval test.
     test
-        Test images, without a devkit. Default: a fifth of each class is held out.
+        Test images, if DATA is not a devkit. Default: a fifth of each class is held out.
     labels_per_class
-        Training images per class, without a devkit. Default: all.
+        Number of training images per class, if DATA is not a devkit. Default: all.
     """
     _try_output(out, overwrite=options.overwrite)
     track = bars_after_torch()
@@ -149,7 +149,9 @@ def detect(
     proposals: Path | None = None,
     options: Options = Options(),
 ) -> None:
-    """Train and evaluate an object detector, Fast R-CNN (needs nearfar[detection]).
+    """Train and evaluate an object detector, Fast R-CNN.
+
+    This requires nearfar[detection].
 
     **For example**
 
@@ -160,8 +162,8 @@ def detect(
     splits
         Names of the TRAIN and TEST splits.
     proposals
-        Folder in which to cache selective search boxes, which take about a second per image to
-        compute. Default: in --out.
+        Folder in which to cache the boxes found by selective search, which takes about a second per
+        image. Default: in --out.
     """
     from nearfar.transfer import PROPOSALS_FOLDER, Devkit
 
@@ -185,7 +187,7 @@ def segment(
     fcn: Literal[32, 16, 8] = 32,
     options: Options = Options(),
 ) -> None:
-    """Train and evaluate a semantic segmenter, a fully convolutional network (FCN).
+    """Train and evaluate a fully convolutional network (FCN) for semantic segmentation.
 
     **For example**
 
@@ -197,7 +199,8 @@ def segment(
     splits
         Names of the TRAIN and TEST splits.
     fcn
-        Output stride: FCN-32s, FCN-16s or FCN-8s; the last two add finer feature maps.
+        Output stride. 32 trains FCN-32s; 16 and 8 train FCN-16s and FCN-8s, which add finer feature
+        maps.
     """
     from nearfar.transfer import Devkit
 
@@ -223,10 +226,10 @@ def predict(
 ) -> None:
     """Predict classes, objects or label maps of new images with a fine-tuned network.
 
-    A classifier writes predictions.csv with the probability of each class. A detector writes
-    detections.json and, in the folder drawn, images with boxes; it needs nearfar[detection]. A
-    segmenter writes label maps as PNG files with a palette in the folder masks, and the classes in
-    classes.json.
+    For classification, predictions.csv contains the probability of each class. For detection, which
+    requires nearfar[detection], boxes are written to detections.json, and images with boxes to the
+    folder drawn. For segmentation, label maps are written to the folder masks, as PNG files with a
+    palette, and the classes to classes.json.
 
     **For example**
 
@@ -257,7 +260,7 @@ def predict(
 
 
 def _try_output(out: Path, *, overwrite: bool, keep: Collection[str] = ()) -> None:
-    """Check that output can be written to a folder; output of a killed call is replaced."""
+    """Check that output can be written to a folder. The output of a killed call may be replaced."""
     try_output(out, overwrite=overwrite or is_unfinished_output(out), folder=True, keep=keep)
 
 

@@ -1,4 +1,7 @@
-"""Configuration: typed sections, recipes, and options by name; imports no heavy packages."""
+"""Configuration: typed sections, recipes, and options by name.
+
+No heavy packages are imported.
+"""
 
 from nearfar.config.loss_weights import Weights, WeightSchedule, check_weights
 from nearfar.config.network import (

@@ -1,4 +1,4 @@
-"""The weights λ₁, λ₂, λ₃ of the objective, and how they may change during training."""
+"""Weights λ₁, λ₂, λ₃ of the objective, and schedules that change the weights during training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ScheduleName = Literal["constant", "linear", "cosine"]
 
 
 class Weights(NamedTuple):
-    """Weights λ₁, λ₂, λ₃ of the image, its near samples and its far samples (Eq. 1).
+    """Weights λ₁, λ₂, λ₃ of the image itself, of near samples and of far samples (Eq. 1).
 
     Examples
     --------
@@ -31,12 +31,13 @@ class Weights(NamedTuple):
 
 
 def check_weights(values: tuple[float, ...]) -> Weights:
-    """Check and return own, near and far weights; zeros are allowed.
+    """Check the weights of the image, near samples and far samples, and return them as `Weights`.
 
     Raises
     ------
     NearfarError
-        If there are not three weights, any is negative or not finite, or they do not sum to 1.
+        If there are not three weights, if a weight is negative or not finite, or if the sum is not
+        1.
 
     Examples
     --------
@@ -60,15 +61,16 @@ def check_weights(values: tuple[float, ...]) -> Weights:
 class WeightSchedule:
     """Weights that change from `start` to `end` over training (the paper's "dynamic λ", §5).
 
-    At each step, the weights are a convex combination of the two, so they are nonnegative and sum
-    to 1.
+    At each step, the weights are a convex combination of `start` and `end`, so that they are
+    nonnegative and sum to 1.
 
     Parameters
     ----------
     start, end : Weights
         Weights at the start and at the end of training.
     shape : {"constant", "linear", "cosine"}
-        "constant" stays at `start`; "cosine" changes slowly at both ends.
+        How the weights change. "constant": they stay at `start`. "cosine": they change slowly at
+        both ends.
 
     Examples
     --------
@@ -87,7 +89,7 @@ class WeightSchedule:
         return self.start.relational or self.end.relational
 
     def at(self, progress: float) -> Weights:
-        """Return the weights after a fraction `progress` of training, in [0, 1]."""
+        """Return the weights when a fraction `progress` of training, in [0, 1], is completed."""
         mix = {
             "constant": 0.0,
             "linear": progress,

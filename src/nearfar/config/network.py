@@ -1,4 +1,4 @@
-"""Networks: our own convolutional autoencoder, or a standard backbone."""
+"""Networks: a convolutional autoencoder, or a standard backbone with a decoder."""
 
 from __future__ import annotations
 
@@ -16,19 +16,22 @@ DEFAULT_ENCODER = "timm:tf_efficientnet_lite0"
 
 @dataclass(frozen=True, kw_only=True)
 class ConvNet:
-    """Convolutional autoencoder; fully connected for feature vectors and sides below 8 pixels.
+    """Convolutional autoencoder.
+
+    It is fully connected for feature vectors and for images with a side below 8 pixels.
 
     Parameters
     ----------
     embedding_size : int
         Length d of an embedding.
     widths : tuple of int, optional
-        Channels of each encoder layer, mirrored in the decoder. Default: 16 in the first layer,
-        doubled each time the image size is halved.
+        Number of channels of each encoder layer. The decoder mirrors the encoder. Default: 16 in
+        the first layer, and twice as many each time the image size is halved.
     batch_norm : bool
-        Use batch normalization and two convolutions per layer, and no ReLU on embeddings.
+        Whether to use batch normalization, two convolutions per layer, and no ReLU on embeddings.
     hidden : int
-        Width of a hidden layer between convolutions and embeddings; 0 for none. Needs `batch_norm`.
+        Width of a hidden layer between convolutions and embeddings, or 0 for none. A hidden layer
+        requires `batch_norm`.
 
     Examples
     --------
@@ -52,27 +55,27 @@ class ConvNet:
 
 @dataclass(frozen=True, kw_only=True)
 class Backbone:
-    """Standard encoder, AlexNet or a timm model, with a decoder.
+    """Standard encoder (AlexNet or a timm model) with a decoder.
 
     Parameters
     ----------
     name : str
-        "alexnet", with a mirrored decoder as in the paper's Table 2; or "timm:NAME", any timm image
-        model, such as "timm:resnet18".
+        "alexnet", with a mirrored decoder as in Table 2 of the paper; or "timm:NAME" for any image
+        model of timm, such as "timm:resnet18".
     weights : str
         Initial weights of the encoder: "random"; "kmeans", k-means centers of image patches, scaled
         so that each output channel has unit variance (plain convolutions only); "pretrained", from
         torchvision for AlexNet, otherwise from timm; or a file, either .safetensors or a state dict
         saved with torch.save.
     freeze_batch_norm : bool
-        Keep the batch normalization statistics of the initial weights.
+        Whether to keep the batch normalization statistics of the initial weights.
     embedding_size : int, optional
-        Length d of an embedding. Default: the model's own length for pretrained weights and timm
-        models; 128 for AlexNet with other weights. Other lengths add a linear layer and a ReLU to
-        timm models.
+        Length d of an embedding. Default: the model's own length for pretrained weights and for
+        timm models; 128 for AlexNet with other weights. If another length is given, a linear layer
+        and a ReLU are added to timm models.
     widths : tuple of int, optional
-        Width of AlexNet's FC6 (one number); for other backbones, channels of the decoder's
-        layers.
+        For AlexNet, the width of FC6 (one number); for other backbones, the number of channels of
+        each decoder layer.
 
     Examples
     --------
@@ -106,7 +109,7 @@ NetworkConfig = ConvNet | Backbone
 
 
 def check_backbone_name(name: str, option: str = "backbone") -> None:
-    """Check the form of a backbone's name, but not whether timm has the model.
+    """Check the form of a backbone's name. Whether timm has the model is not checked.
 
     Raises
     ------

@@ -23,21 +23,22 @@ class NeighborSearch:
     Parameters
     ----------
     finder : {"clustered", "exact"} or callable
-        Search within k-means clusters, as the paper does for large data sets, or among all samples;
-        or your own, given as a function from the number of neighbors to a
-        `nearfar.neighbors.Finder`.
+        "clustered": search within k-means clusters, as the paper does for large data sets. "exact":
+        search among all samples. Or your own: a function that takes the number of neighbors and
+        returns a `nearfar.neighbors.Finder`.
     clusters : int, optional
         Number K of k-means clusters. Default: the square root of the number of images.
     far_share : float
-        Fraction of the other clusters, farthest first, from which far samples are drawn, in (0, 1].
+        Fraction of the other clusters, in (0, 1], from which far samples are drawn. The farthest
+        clusters are used.
     similarity : {"cosine", "centered-cosine", "gaussian"} or callable
-        Similarity of two embeddings (Eq. 4 is the cosine); or your own, given as a function from
-        the bank to a `nearfar.neighbors.Similarity`.
+        Similarity of two embeddings. Eq. 4 uses the cosine. Or your own: a function that takes the
+        embeddings of all images and returns a `nearfar.neighbors.Similarity`.
     search_every : {"epoch", "step"}
-        Search at the start of each epoch, with the latest reconstruction of each image, or at every
-        step.
+        "epoch": search at the start of each epoch, with the latest reconstruction of each image.
+        "step": search at every step.
     relative_to : {"reconstruction", "image"}
-        Search for samples near to and far from the reconstruction, as in the paper, or the image
+        Whether samples are near to and far from the reconstruction, as in the paper, or the image
         itself.
     bank : {"memory", "disk"}
         Where the embeddings of all images are stored.
@@ -70,30 +71,33 @@ class NeighborSearch:
 class RelationalObjective:
     """Neighborhood-relational encoding as in the paper (Eq. 5).
 
-    Each reconstruction is pulled toward its image and its near samples, and pushed away from its
-    far samples, in the embedding space of a frozen reference encoder.
+    In the embedding space of a frozen reference encoder, each reconstruction is pulled toward the
+    original image and its near samples, and pushed away from its far samples.
 
     Parameters
     ----------
     weights : tuple of float
-        λ₁, λ₂, λ₃ of Eq. 1 (image, near samples, far samples); nonnegative, summing to 1.
+        Weights λ₁, λ₂, λ₃ of the image, near samples and far samples (Eq. 1). Weights are
+        nonnegative and sum to 1.
     end_weights : tuple of float, optional
-        Weights in the last epoch; see `weight_schedule`.
+        Weights in the last epoch.
     weight_schedule : {"constant", "linear", "cosine"}
-        How the weights change from `weights` to `end_weights`.
+        How the weights change from the initial weights to `end_weights`. "constant": they do not
+        change.
     neighbors : int
-        Number T of near and of far samples per image (Eq. 5).
+        Number T of near samples and of far samples per image (Eq. 5).
     reduction : {"sum", "mean"}
-        How the T samples are combined; Eq. 5 uses the sum.
+        How the terms of the T samples are combined. Eq. 5 uses the sum.
     pixel_weight : float
-        Weight of the squared pixel error added to the objective; 0 in the paper.
+        Weight of the squared pixel error, which is added to the objective. The paper uses 0.
     reference : str or nn.Module, optional
-        External reference encoder: "alexnet", "timm:NAME", or a module. Default: the encoder of the
-        plain autoencoder.
+        External reference encoder: "alexnet", "timm:NAME", or a module. Default: the encoder after
+        plain autoencoder training.
     reference_weights : str, optional
-        Weights of a named reference: a file, as for `Backbone`. Default: pretrained.
+        File with the weights of a named reference. See `Backbone`. Default: pretrained weights.
     refresh_reference_every : int
-        Number of epochs after which the reference is replaced by the current encoder; 0 for never.
+        Number of epochs after which the reference is replaced by the current encoder, or 0 for
+        never.
     search : NeighborSearch
         Settings of the search for near and far samples.
 
@@ -137,14 +141,14 @@ class RelationalObjective:
             raise NearfarError("`reference_weights` needs a named `reference`")
 
     def schedule(self) -> WeightSchedule:
-        """Return the schedule of the weights."""
+        """Return the schedule that defines the weights at each step."""
         start = check_weights(self.weights)
         end = start if self.end_weights is None else check_weights(self.end_weights)
         return WeightSchedule(start, end, self.weight_schedule)
 
     @property
     def similarity(self) -> SimilarityName | Callable[..., Any]:
-        """Similarity measure of embeddings."""
+        """Similarity measure for embeddings."""
         return self.search.similarity
 
     def for_trial(self) -> RelationalObjective:
@@ -158,37 +162,39 @@ class RelationalObjective:
 class ContrastiveObjective:
     """Contrastive training on augmented views, with positives and negatives from neighborhoods.
 
-    The positive of an image is another view of it or of one of its nearest neighbors. Its negatives
-    are the images in the batch from far clusters.
+    The positive of an image is another view of the image or a view of one of its nearest neighbors.
+    The negatives are the images in the batch that belong to far clusters.
 
     Parameters
     ----------
     augmentation : {"auto", "shapes", "photos", "none"} or callable
         "shapes": random rotation, scaling, shift and elastic distortion. "photos": crops, flips and
         color jitter. "auto": "photos" for photographs, in color or grayscale, and "shapes" for
-        shapes on a plain background. Or your own transform of a batch, float[b, c, h, w] in [0, 1].
+        shapes on a plain background. Or your own: a function that takes and returns images
+        (float[b, c, h, w]) with values in [0, 1].
     identity_prob : float
-        Probability, in [0, 1], that the first view is the unchanged image, so that the decoder is
-        trained on such images, too.
+        Probability, in [0, 1], that the first view is the unchanged image. The decoder is thus also
+        trained on unchanged images.
     temperature : float
-        τ of the softmax over near and far samples, in (0, 1].
+        Temperature τ of the softmax over near and far samples, in (0, 1].
     neighbors : int
         Number of nearest neighbors from which positives are drawn.
     neighbor_prob : float
-        Probability, in [0, 1], that the positive is a neighbor rather than the image itself, after
-        the first neighbor search.
+        Probability, in [0, 1], that the positive is a view of a neighbor instead of the image
+        itself. Before the first neighbor search, it is always a view of the image itself.
     clusters : int, optional
-        Number of k-means clusters. Default: the square root of the number of images.
+        Number of k-means clusters. With None, it is the square root of the number of images.
     far_share : float
-        Fraction of the other clusters, farthest first, that count as far, in (0, 1].
+        Fraction of the other clusters, in (0, 1], that count as far. The farthest clusters are
+        used.
     refresh_neighbors_every : int
-        Number of epochs between searches for neighbors and clusters; 0 for no search.
+        Number of epochs between searches for neighbors and clusters, or 0 for no search.
     pixel_weight : float
-        Weight of the squared pixel error of the decoder; with 0, no decoder is trained.
+        Weight of the decoder's squared pixel error. With 0, no decoder is trained.
     distill_weight : float
-        Weight of the cosine distance between embeddings and those of the pretrained encoder that
-        training starts from; 0 for none. The pretrained encoder receives the whole image at its
-        pretraining size.
+        Weight of the cosine distance between the embeddings of the encoder and those of the
+        pretrained encoder that training starts from, or 0 for none. The pretrained encoder is
+        applied to the whole image at the size that it was pretrained on.
 
     Examples
     --------

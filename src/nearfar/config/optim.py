@@ -13,7 +13,7 @@ LRSchedule = Literal["constant", "one-cycle"]
 
 @dataclass(frozen=True, kw_only=True)
 class Optim:
-    """AdamW settings for both phases; without weight decay, AdamW is Adam.
+    """Settings of the AdamW optimizer in both phases. Without weight decay, AdamW is Adam.
 
     Parameters
     ----------
@@ -22,20 +22,22 @@ class Optim:
     epochs : int
         Epochs of training with the objective.
     batch_size : int
-        Images per step, over all processes.
+        Number of images per step, over all processes.
     accumulate : int
-        Number of parts into which each process splits a batch to save memory (gradient
-        accumulation). Batch normalization and contrastive negatives see one part at a time.
+        Number of parts into which each process splits a batch to save memory
+        (gradient accumulation). Batch normalization statistics and contrastive negatives come from
+        one part at a time.
     pretrain_lr : float
-        Learning rate of the first phase.
+        Learning rate in the first phase.
     lr : float
-        Learning rate of the second phase; the paper uses 0.0001.
+        Learning rate in the second phase. The paper uses 0.0001.
     head_lr_scale : float
         Learning rate of the projection head and decoder, as a multiple of `lr`.
     lr_schedule : {"constant", "one-cycle"}
-        Constant, or a rise in the first fifth of the phase followed by cosine decay to zero.
+        "constant", or "one-cycle": a rise in the first fifth of each phase, followed by a cosine
+        decay to zero.
     weight_decay : float
-        AdamW's decoupled weight decay.
+        Decoupled weight decay of AdamW.
 
     Examples
     --------

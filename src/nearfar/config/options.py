@@ -1,6 +1,6 @@
-"""Flat options, as on the command line and in estimators, and the sections they belong to.
+"""Flat options, as on the command line and in estimators, and the sections to which they belong.
 
-Options are derived from the fields of the sections; there is no separate list.
+Options are derived from the fields of the sections. There is no separate list.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class Option:
     name : str
         Name in `NRE` and, with hyphens, on the command line.
     section : type
-        Dataclass that the field belongs to.
+        Dataclass to which the option belongs.
     field : str
-        Name of the field.
+        Name of the field of the dataclass.
     hint : type
         Type of the field.
     default : object
@@ -96,20 +96,21 @@ def configure(
     Parameters
     ----------
     *sources : mapping
-        Options by name, or sections by name with their fields; earlier sources take precedence.
-        Values of ``None`` count as not given.
+        Options by name, or sections by name, each with its fields. Earlier sources take precedence.
+        Options with the value None count as not given.
     recipe : {"paper", "nearfar", "continue"}, optional
-        Recipe for the other options. Default: "continue" if a backbone starts from pretrained
-        weights, else "paper".
+        Recipe that defines all other options. Default: "continue" if a backbone starts from
+        pretrained weights, otherwise "paper".
     base : TrainConfig, optional
-        Configuration for the other options instead of a recipe, such as the configuration of a run
-        to resume. If the kind of a section changes, the section starts from its defaults.
+        Configuration that defines all other options, in place of a recipe, such as the
+        configuration of a run to resume. If the kind of a section changes, the other options of
+        that section are set to their defaults.
 
     Raises
     ------
     NearfarError
-        If an option is unknown, or belongs to a different objective, pretext task or network than
-        the chosen one.
+        If an option is unknown, or belongs to another objective, pretext task or network than the
+        chosen one.
 
     Examples
     --------
@@ -138,12 +139,12 @@ def configure(
 
 
 def implied_recipe(options: Mapping[str, Any]) -> RecipeName | None:
-    """Return the recipe that the options imply, or None if they fit every recipe.
+    """Return the recipe that options imply, or None if they fit every recipe.
 
     Parameters
     ----------
     options : mapping
-        As for `configure`.
+        Options by name. See `configure`.
 
     Examples
     --------
@@ -183,13 +184,13 @@ def _names(section: type) -> set[str]:
 
 
 def recipe(name: RecipeName, **options: Any) -> TrainConfig:
-    """Return a recipe's configuration, with some options overridden.
+    """Return the configuration of a recipe, with some options overridden.
 
     Parameters
     ----------
     name : {"paper", "nearfar", "continue"}
-        "paper": the paper's training. "nearfar": contrastive training of an encoder with batch
-        normalization, which gives better embeddings. "continue": contrastive training from a
+        "paper": training as in the paper. "nearfar": contrastive training of an encoder with batch
+        normalization, which results in better embeddings. "continue": contrastive training from a
         pretrained backbone, by default `DEFAULT_ENCODER`.
     **options
         See `configure`.
@@ -209,7 +210,9 @@ def _recipe(name: str | None) -> Mapping[str, Any]:
 
 
 def flatten(source: Mapping[str, Any] | TrainConfig) -> dict[str, Any]:
-    """Return options by name, including the kind of each section that has alternatives.
+    """Return the options of a configuration by name.
+
+    For sections that have alternatives, such as the objective, the kind is included.
 
     Examples
     --------
@@ -232,7 +235,7 @@ def flatten(source: Mapping[str, Any] | TrainConfig) -> dict[str, Any]:
 
 
 def _kept(base: TrainConfig, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a configuration's options, except in sections whose kind changes."""
+    """Return the options of a configuration, without those of sections that change their kind."""
     kept: dict[str, Any] = {}
     for name, section in _sections(base).items():
         options = flatten({name: section})
@@ -255,7 +258,7 @@ def _flat_section(name: str, section: Any) -> dict[str, Any]:
 
 
 def _build(given: Mapping[str, Any], rest: Mapping[str, Any]) -> tuple[TrainConfig, set[str]]:
-    """Return a configuration and the options that apply to it."""
+    """Return a configuration, and the names of the options that apply to it."""
     values = {**rest, **given}
     used: set[str] = set()
 
@@ -285,7 +288,7 @@ def _build(given: Mapping[str, Any], rest: Mapping[str, Any]) -> tuple[TrainConf
 
 
 def _belongs_elsewhere(name: str, value: Any, config: TrainConfig) -> str:
-    """Return the error for an option that belongs to another kind of section."""
+    """Return the error message for an option that belongs to another kind of section."""
     for section, kinds in KINDS.items():
         homes = [
             kind

@@ -28,11 +28,12 @@ class Denoising:
     Parameters
     ----------
     noise : {"masking", "gaussian", "adversarial"}
-        "masking": values set to zero. "gaussian": Gaussian noise. "adversarial": uniform noise
-        followed by the perturbation that increases the reconstruction error most.
+        "masking": some values are set to zero. "gaussian": Gaussian noise. "adversarial": uniform
+        noise, followed by the perturbation that increases the reconstruction error most.
     noise_level : float
-        Fraction of values set to zero; standard deviation of the Gaussian noise; or maximum of both
-        the uniform noise and the perturbation. For pixel values in [0, 1]; less than 1.
+        Fraction of values that are set to zero; standard deviation of the Gaussian noise; or
+        maximum of the uniform noise and of the perturbation. Pixel values are in [0, 1], and the
+        level is less than 1.
 
     Examples
     --------
@@ -52,13 +53,13 @@ class Denoising:
 
 @dataclass(frozen=True, kw_only=True)
 class Inpainting:
-    """Reconstruct the image from a copy with holes (context encoder).
+    """Reconstruct the image from a copy with holes, as in context encoders.
 
     Parameters
     ----------
     holes : {"center", "random"}
-        The center of the image, or four blocks at random positions; about a quarter of the area is
-        missing.
+        "center": the center of the image is missing. "random": four blocks at random positions are
+        missing. In both cases, about a quarter of the area is missing.
 
     Examples
     --------

@@ -40,8 +40,8 @@ class TrainConfig:
     Parameters
     ----------
     objective : RelationalObjective, ContrastiveObjective or callable
-        Objective of the second phase; or a function from a `nearfar.training.Context` to a
-        `nearfar.training.Objective`.
+        Objective of the second phase; or a function that takes a `nearfar.training.Context` and
+        returns a `nearfar.training.Objective`.
     pretext : Plain, Denoising, Inpainting or SplitBrain
         Corruption that the autoencoder learns to undo, in both phases.
     network : ConvNet, Backbone or nearfar.models.Autoencoder
@@ -49,11 +49,11 @@ class TrainConfig:
     optim : Optim
         Epochs, batches and learning rates.
     seed : int
-        Random seed for initial weights, image order and all sampling, 0 to 2³² − 1.
+        Random seed for initial weights, image order and all sampling, in [0, 2³² − 1].
     device : str
         "auto", "cpu", "cuda" or "mps", or a specific device, such as "cuda:1".
     precision : {"32", "bf16"}
-        Numerical precision: float32, or bfloat16 mixed precision.
+        Numerical precision. "32": float32. "bf16": bfloat16 mixed precision.
 
     Raises
     ------
@@ -86,7 +86,7 @@ class TrainConfig:
 
     @property
     def method(self) -> str:
-        """Name of the method in tables: the objective, or "autoencoder" without a second phase."""
+        """Name of the method in tables: the objective or, without a second phase, "autoencoder"."""
         if self.optim.epochs == 0:
             return "autoencoder"
         built_in = self._built_in_objective
@@ -94,13 +94,16 @@ class TrainConfig:
 
     @property
     def similarity(self) -> SimilarityName | Callable[..., Any]:
-        """Similarity measure of embeddings."""
+        """Similarity measure for embeddings."""
         built_in = self._built_in_objective
         return built_in.similarity if built_in else "cosine"
 
     @property
     def trains_decoder(self) -> bool:
-        """Whether the decoder is trained in either phase; a custom objective may train it."""
+        """Whether the decoder is trained in either phase.
+
+        Custom objectives are assumed to train the decoder.
+        """
         built_in = self._built_in_objective
         return self.optim.pretrain_epochs > 0 or built_in is None or built_in.trains_decoder
 
@@ -121,7 +124,10 @@ class TrainConfig:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a nested, JSON-compatible dictionary; custom objects are represented by name."""
+        """Return a nested, JSON-compatible dictionary.
+
+        Custom objects are represented by their names.
+        """
         saved: dict[str, Any] = _to_json(self)
         return saved
 
@@ -129,7 +135,7 @@ class TrainConfig:
     def from_dict(cls, saved: Mapping[str, Any]) -> TrainConfig:
         """Rebuild a configuration from the result of `to_dict`.
 
-        Custom objects become `Recorded` names, which can be compared but not used.
+        Custom objects become `Recorded` objects, which can be compared but not used.
 
         Raises
         ------
@@ -149,7 +155,7 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class Recorded:
-    """Recorded name of a custom object.
+    """Name of a custom object, as recorded in a run.
 
     Examples
     --------
@@ -160,7 +166,7 @@ class Recorded:
     name: str
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Raise an error, since only the name was recorded."""
+        """Raise an error, since only the name of the object was recorded."""
         raise NearfarError(f"the run was trained with your own {self.name}: pass it again")
 
 
@@ -201,7 +207,7 @@ def _read_section(kinds: Mapping[str, type], saved: Mapping[str, Any]) -> Any:
 
 
 def _from_json(value: Any) -> Any:
-    """Return a value from JSON, with custom objects and the nested section rebuilt."""
+    """Rebuild a custom object or a nested section from JSON. Return other values unchanged."""
     if not isinstance(value, Mapping):
         return value
     if CUSTOM in value:

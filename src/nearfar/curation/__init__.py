@@ -1,4 +1,4 @@
-"""Duplicates, outliers, label errors, leaks, clusters and selections in a set of images."""
+"""Curation of images: duplicates, outliers, label errors, leaks, clusters and selections."""
 
 from nearfar.curation.alignment import verify_pairs
 from nearfar.curation.curate import Curation, curate, default_encoder

@@ -1,4 +1,4 @@
-"""Verification of duplicates: thumbnails are aligned and compared tile by tile."""
+"""Verification of duplicates, by aligning thumbnails and comparing them tile by tile."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ _PAIRS = 256
 
 
 def verify_pairs(thumbnails: Tensor, sizes: Tensor, pairs: Tensor, mirrored: Tensor) -> Tensor:
-    """Return how well the pixels of each pair of images agree, float32[m].
+    """Return how well the pixels of each pair of images agree (float32[m]).
 
-    The second image of a pair is aligned with the first by the affine map that minimizes a robust
-    difference between their normalized pixels (Gauss–Newton with Cauchy weights). Then their local
-    contrast is correlated in each of 4×4 tiles. The score is the smaller of two numbers: the lower
-    quartile over all tiles, which a watermark does not lower, and the median over the four inner
-    tiles, which a common frame does not raise. It is about 1 for copies, near 0 for different
-    images, and NaN if two thirds or more of the area is blank.
+    The second image of a pair is aligned with the first by an affine map, which minimizes a robust
+    difference between the normalized pixels (Gauss–Newton method with Cauchy weights). Then the
+    correlation of the local contrast is computed in each of 4×4 tiles. The score is the smaller of
+    two numbers: the lower quartile over all tiles, which a watermark does not lower, and the median
+    over the four inner tiles, which a common frame does not raise. The score is about 1 for copies,
+    near 0 for different images, and NaN if two thirds or more of the area is blank.
 
     Parameters
     ----------
     thumbnails : uint8[n, s, s]
-        Grayscale thumbnails, stretched to squares.
+        Grayscale thumbnails of the images, stretched to squares.
     sizes : int32[n, 2]
-        Height and width of the images before stretching.
+        Original height and width of each image.
     pairs : int64[m, 2]
         Row numbers of the images in each pair.
     mirrored : bool[m]
@@ -66,7 +66,7 @@ def verify_pairs(thumbnails: Tensor, sizes: Tensor, pairs: Tensor, mirrored: Ten
 
 
 def _verify(first: Tensor, second: Tensor, aspects: Tensor, mirrored: Tensor) -> Tensor:
-    """Return the scores of a batch, float32[b]; most pairs are rejected early."""
+    """Return the scores of a batch of pairs (float32[b]). Most pairs are rejected early."""
     scores = torch.zeros(len(first))
     second = torch.where(mirrored[:, None, None], second.flip(2), second)
     first, second = first.float() / 255, second.float() / 255
@@ -86,7 +86,7 @@ def _verify(first: Tensor, second: Tensor, aspects: Tensor, mirrored: Tensor) ->
 
 
 def _agreement(first: Tensor, second: Tensor, maps: Tensor) -> Tensor:
-    """Return the correlation of images after alignment, float[m]."""
+    """Return the correlation of images after alignment (float[m])."""
     warped, inside = _warp(second, maps)
     return (_unit(first, inside) * _unit(warped, inside)).sum((1, 2))
 
@@ -96,7 +96,7 @@ def _shrink(images: Tensor, side: int) -> Tensor:
 
 
 def _start(first: Tensor, second: Tensor, aspects: Tensor) -> Tensor:
-    """Return the map with the best initial scale, float[m, 2, 3].
+    """Return the affine maps (float[m, 2, 3]) with the best initial scale for each pair.
 
     The last two candidate scales are for pairs in which one image is a crop of the other along one
     side. `aspects` are the aspect ratios of the second images relative to the first ones.
@@ -112,21 +112,21 @@ def _start(first: Tensor, second: Tensor, aspects: Tensor) -> Tensor:
 
 
 def _warp(images: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mapped images, and masks of their valid pixels, both float[m, s, s]."""
+    """Return the mapped images and the masks of their valid pixels (both float[m, s, s])."""
     grid = affine_grid(maps, [len(images), 1, *images.shape[1:]], align_corners=False)
     warped = grid_sample(images.unsqueeze(1), grid, align_corners=False, padding_mode="border")
     return warped.squeeze(1), (grid.abs() <= 1).all(-1).float()
 
 
 def _unit(images: Tensor, inside: Tensor) -> Tensor:
-    """Return images with mean 0 and norm 1 within a mask."""
+    """Return images shifted and scaled to mean 0 and norm 1 within a mask."""
     mean = (images * inside).sum((1, 2), keepdim=True) / inside.sum((1, 2), keepdim=True).clamp(1)
     centered = (images - mean) * inside
     return centered / centered.square().sum((1, 2), keepdim=True).sqrt().clamp(min=1e-6)
 
 
 def _align(first: Tensor, second: Tensor, maps: Tensor, steps: int) -> Tensor:
-    """Improve the maps, float[m, 2, 3], by Gauss–Newton steps with Cauchy weights."""
+    """Improve affine maps (float[m, 2, 3]) by Gauss–Newton steps with Cauchy weights."""
     side = first.shape[1]
     places = (torch.arange(side) + 0.5) / side * 2 - 1
     y, x = places[:, None], places
@@ -148,7 +148,7 @@ def _align(first: Tensor, second: Tensor, maps: Tensor, steps: int) -> Tensor:
 
 
 def _compare(first: Tensor, second: Tensor, maps: Tensor) -> Tensor:
-    """Return the score of `verify_pairs` for aligned images, float[m]."""
+    """Return the scores that `verify_pairs` describes for aligned images (float[m])."""
     warped, inside = _warp(second, maps)
     side = first.shape[1]
     a, b = _contrast(first), _contrast(warped)

@@ -1,4 +1,4 @@
-"""Curation of a set of images, with all findings."""
+"""Curation of a set of images."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _PIXELS = 16
 
 @dataclass(frozen=True)
 class Curation:
-    """Findings on a set of n images.
+    """Findings of the curation of n images.
 
     Attributes
     ----------
@@ -49,23 +49,23 @@ class Curation:
     embeddings : float32[n, d]
         Embeddings of the images.
     thumbnails : Thumbnails
-        Thumbnails of the images; see `thumbnails`.
+        Thumbnails of the images. See `thumbnails`.
     duplicates : Duplicates
         Pairs of duplicates among the images.
     mirrored : (int, int) or None
-        Number of sampled images that have a mirror image, and number of sampled images; None if
-        mirror images count as duplicates.
+        Number of sampled images that have a mirror image, and total number of sampled images. None
+        if mirror images count as duplicates.
     outliers : Outliers or str
-        Distances of the kept images to their nearest neighbors; or the reason why outliers cannot
+        Distances of the kept images to their nearest neighbors, or the reason why outliers cannot
         be found.
     label_errors : LabelErrors or str
-        Agreement of the kept images' labels with embeddings; or the reason why label errors cannot
-        be found.
+        Agreement of the kept images' labels with the embeddings, or the reason why label errors
+        cannot be found.
     leaks : Duplicates or None
-        Duplicates between `images` and `against`, if given; each pair has a row of `images` and a
-        row of `against`.
+        Duplicates between `images` and `against`. Each pair consists of a row of `images` and a row
+        of `against`. None if `against` was not given.
     against : Images or None
-        Images that must not occur among the others, such as a test set.
+        Images that must not occur in `images`, such as a test set.
     cluster_of : int64[n]
         Cluster of each image.
     typical : int64[K]
@@ -100,17 +100,23 @@ class Curation:
 
     @cached_property
     def group(self) -> npt.NDArray[np.int64]:
-        """Duplicate group of each image, int64[n]; −1 for images without duplicates."""
+        """Duplicate group of each image (int64[n]), or −1 for images without duplicates."""
         return group_duplicates(self.duplicates, len(self.images))
 
     @cached_property
     def keep(self) -> npt.NDArray[np.bool_]:
-        """Whether to keep each image, bool[n]; the largest of each group is kept."""
+        """Whether to keep each image (bool[n]).
+
+        The largest image of each duplicate group is kept.
+        """
         return _keep(self.group, self.images)
 
     @cached_property
     def kept(self) -> npt.NDArray[np.int64]:
-        """Rows of the kept images, to which the rows of outliers and label errors refer."""
+        """Rows of the kept images.
+
+        Row i of `outliers` and `label_errors` is about the image in row ``kept[i]``.
+        """
         return np.flatnonzero(self.keep)
 
 
@@ -128,18 +134,18 @@ def curate(
 ) -> Curation:
     """Find duplicates, outliers, label errors and leaks, and select images.
 
-    No image file is changed. Duplicates are verified on pixels and need no encoder; the other
-    findings are only as good as the embeddings.
+    No image file is changed. Duplicates are verified by comparing pixels. The other findings are
+    only as good as the embeddings.
 
     Parameters
     ----------
     images : Images
-        Images, opened at the encoder's image size.
+        Images to curate, opened at the encoder's image size.
     encoder : Encoder, Run, str or path, optional
         See `nearfar.encoders.open_encoder`. Default: `default_encoder`.
     against : Images, optional
-        Images that must not occur among the others, such as a test set, or `CuratedImages` from an
-        earlier result.
+        Images that must not occur in `images`, such as a test set, or `CuratedImages` of an earlier
+        curation.
     count : int, optional
         Number of representative images to select. Default: none.
     clusters : int, optional
@@ -154,7 +160,7 @@ def curate(
     Raises
     ------
     NearfarError
-        If there are fewer than two images, or too few to select from.
+        If there are fewer than two images, or if fewer than `count` are left to select from.
 
     Examples
     --------
@@ -208,14 +214,14 @@ def curate(
 
 
 def default_encoder(*, network: bool | None = None) -> Encoder:
-    """Return the default encoder, which needs no download.
+    """Return the default encoder, which requires no download.
 
     Parameters
     ----------
     network : bool, optional
-        Whether to use a pretrained EfficientNet-lite0, on images of 128×128 pixels. Otherwise,
-        embeddings are the pixels of images downsampled to 16×16 by averaging. Default: true if the
-        extra ``photos`` is installed.
+        Whether to use a pretrained EfficientNet-lite0, on images of 128×128 pixels. Otherwise, an
+        embedding consists of the pixels of the image, averaged down to 16×16 pixels. Default: true
+        if the ``photos`` extra is installed.
 
     Examples
     --------
@@ -231,7 +237,11 @@ def default_encoder(*, network: bool | None = None) -> Encoder:
 
 
 def _keep(group: npt.NDArray[np.int64], images: Images) -> npt.NDArray[np.bool_]:
-    """Return whether to keep each image; each group keeps the first image with the most pixels."""
+    """Return whether to keep each image.
+
+    In each duplicate group, the image with the most pixels is kept. If there are several, it is the
+    first of them.
+    """
     areas = images.sizes(range(len(images))).astype(np.int64).prod(1)
     keep = np.ones(len(group), bool)
     members = np.flatnonzero(group >= 0)
@@ -241,7 +251,10 @@ def _keep(group: npt.NDArray[np.int64], images: Images) -> npt.NDArray[np.bool_]
 
 
 def _split(found: Duplicates, n: int) -> tuple[Duplicates, Duplicates]:
-    """Return the pairs within the first n rows, and the pairs between these and other rows."""
+    """Return the pairs within the first n rows, and the pairs between the first n and later rows.
+
+    In the second result, later rows are numbered from 0.
+    """
     within = found.pairs[:, 1] < n
     between = (found.pairs[:, 0] < n) & ~within
     leaks = _some(found, between)

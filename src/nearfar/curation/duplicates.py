@@ -1,4 +1,7 @@
-"""Exact and near duplicates: candidates from a few crops, verified by alignment."""
+"""Exact and near duplicates.
+
+Candidates are found by comparing a few crops of each image, and are verified by alignment.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from nearfar.data import Images, StoredImages
 from nearfar.neighbors import ExactFinder, fit_similarity
 from nearfar.progress import Track, silent
 
-#: Minimum score at which a pair counts as near duplicates; see `verify_pairs`.
+#: Minimum score at which a pair counts as near duplicates, see `verify_pairs`.
 NEAR_DUPLICATE = 0.85
 #: Maximum color difference from gray, in [0, 1], in any part of an image that counts as grayscale,
 #: and minimum cosine similarity between the colors of duplicates if neither is grayscale.
@@ -42,13 +45,13 @@ class Duplicates(NamedTuple):
     Attributes
     ----------
     pairs : int64[m, 2]
-        Row numbers of the images in each pair, in ascending order.
+        Row numbers of the two images in each pair.
     scores : float32[m]
-        Agreement of the pixels, from `verify_pairs`; 1 for exact duplicates.
+        Agreement of the pixels of each pair, or 1 if the thumbnails are equal. See `verify_pairs`.
     exact : bool[m]
         Whether all pixels of the two image files are equal.
     mirrored : bool[m]
-        Whether one image is the mirror image of the other.
+        Whether one image of each pair is the mirror image of the other.
 
     Examples
     --------
@@ -71,20 +74,21 @@ def find_duplicates(
     mirrored: bool = False,
     track: Track = silent,
 ) -> Duplicates:
-    """Find exact and near duplicates: resized, recompressed, cropped, framed or watermarked copies.
+    """Find duplicates: exact copies, and resized, compressed, cropped, framed or watermarked ones.
 
-    Candidates are the nearest images by the pixels of three central crops and, if given, by
-    embeddings. Each candidate is verified on pixels, so that similar photographs do not count as
-    duplicates.
+    Candidates are the images with the most similar pixels in one of three central crops and, if
+    given, with the most similar embeddings. Each candidate is verified by comparing pixels, so that
+    similar photographs do not count as duplicates.
 
     Parameters
     ----------
     thumbnails : Thumbnails
-        See `thumbnails`.
+        Thumbnails of the images. See `thumbnails`.
     sources : sequence of (Images, int)
-        Image set and row of each thumbnail, to compare all pixels if thumbnails are equal.
+        Image set and row of each thumbnail. If thumbnails are equal, all pixels of these images are
+        compared.
     embeddings : float32[n, d], optional
-        Embeddings, for additional candidates.
+        Embeddings of the images, used to find additional candidates.
     mirrored : bool
         Whether mirror images count as duplicates.
 
@@ -131,7 +135,7 @@ def find_duplicates(
 def count_mirrored(thumbnails: Thumbnails, *, seed: int = 0) -> tuple[int, int]:
     """Return how many of at most 500 sampled images have a mirror image, and the sample size.
 
-    Images that are also duplicates without mirroring are not counted.
+    A pair that is also a duplicate without mirroring is not counted.
 
     Examples
     --------
@@ -156,7 +160,9 @@ def count_mirrored(thumbnails: Thumbnails, *, seed: int = 0) -> tuple[int, int]:
 
 
 def group_duplicates(duplicates: Duplicates, n: int) -> npt.NDArray[np.int64]:
-    """Return the group of each image, int64[n], connected by pairs; −1 for unpaired images.
+    """Return the group of each image (int64[n]), or −1 for images in no pair.
+
+    Images that are connected by a chain of pairs belong to the same group.
 
     Examples
     --------
@@ -178,7 +184,7 @@ def group_duplicates(duplicates: Duplicates, n: int) -> npt.NDArray[np.int64]:
 def _equal_thumbnails(
     thumbnails: Tensor,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return the first row with the same thumbnail as each row, and pairs of such rows."""
+    """Return, for each row, the first row with the same thumbnail, and the pairs of such rows."""
     seen: dict[bytes, int] = {}
     first_of = np.array(
         [
@@ -192,7 +198,10 @@ def _equal_thumbnails(
 
 
 def _same_colors(colors: Tensor, pairs: Tensor, mirrored: Tensor) -> Tensor:
-    """Return whether pairs have the same colors, or one image is grayscale, bool[m]."""
+    """Return whether the images of each pair have similar colors (bool[m]).
+
+    This is also true if one image is grayscale.
+    """
     first, second = (colors[pairs[:, side]].float() for side in (0, 1))
     second = torch.where(mirrored[:, None, None, None], second.flip(3), second)
     most = (each.norm(dim=1).amax((1, 2)) for each in (first, second))
@@ -203,13 +212,13 @@ def _same_colors(colors: Tensor, pairs: Tensor, mirrored: Tensor) -> Tensor:
 def _equal_pixels(
     pairs: npt.NDArray[np.int64], sources: Sequence[tuple[Images, int]]
 ) -> npt.NDArray[np.bool_]:
-    """Return whether all pixels are equal in each pair, bool[m]."""
+    """Return whether all pixels of the images in each pair are equal (bool[m])."""
     checksums = {row: _checksum(*sources[row]) for row in np.unique(pairs).tolist()}
     return np.array([checksums[a] == checksums[b] for a, b in pairs.tolist()], bool)
 
 
 def _checksum(images: Images, row: int) -> bytes:
-    """Return a checksum of an image's pixels, at full size if the image has a file."""
+    """Return a checksum of an image's pixels, at full size if the image is stored in a file."""
     pixels = images.full_size(row) if isinstance(images, StoredImages) else images[row]
     return sha256(repr(pixels.shape).encode() + pixels.numpy().tobytes()).digest()
 
@@ -221,7 +230,7 @@ def _candidates(
     *,
     mirrored: bool = False,
 ) -> Tensor:
-    """Return candidate pairs of one of the given rows and any other row, int64[m, 2]."""
+    """Return candidate pairs (int64[m, 2]) of one of the given rows and any other row."""
     n = len(thumbnails)
     count = min(_CANDIDATES, n - 1)
     if count < 1:
@@ -236,7 +245,7 @@ def _candidates(
 
 
 def _descriptors(thumbnails: Tensor, part: float) -> Tensor:
-    """Return unit vectors of the images' central crops, float[n, 64]."""
+    """Return the pixels of downsampled central crops as unit vectors (float[n, 64])."""
     margin = round(thumbnails.shape[1] * (1 - part) / 2)
     inner = thumbnails[:, margin : thumbnails.shape[1] - margin]
     inner = inner[:, :, margin : thumbnails.shape[2] - margin]
@@ -250,7 +259,10 @@ def _descriptors(thumbnails: Tensor, part: float) -> Tensor:
 
 
 def _nearest(queries: Tensor, rows: Tensor, bank: Tensor, count: int) -> Tensor:
-    """Return pairs of a query's row and a similar row among its nearest neighbors."""
+    """Return pairs of each query's row and the rows of its nearest neighbors.
+
+    Neighbors that are not similar enough are left out.
+    """
     similarity = fit_similarity("cosine", bank)
     near = ExactFinder(count).fit(bank, similarity).search(queries, rows).near
     pairs = torch.stack([rows[:, None].expand_as(near), near], 2).flatten(0, 1)

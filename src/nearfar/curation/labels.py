@@ -29,15 +29,16 @@ class LabelErrors(NamedTuple):
     Attributes
     ----------
     confidence : float32[n]
-        Probability of the given label, in [0, 1], from classifiers that were not trained on the
-        image.
+        Probability of the given label, in [0, 1], according to classifiers that were not trained on
+        the image.
     suggested : int64[n]
-        Most probable label.
+        Most probable label of each image.
     likely : bool[n]
-        Whether the given label is likely wrong: another label is the most probable, and as probable
-        as it usually is for images with that label (confident learning, Northcutt et al. 2021).
+        Whether the given label is likely wrong. This is the case if another label is the most
+        probable, and is at least as probable as it is on average for the images with that label
+        (confident learning, Northcutt et al. 2021).
     accuracy : float
-        Fraction of images whose given label is the most probable.
+        Fraction of images for which the given label is the most probable.
 
     Examples
     --------
@@ -52,7 +53,7 @@ class LabelErrors(NamedTuple):
     accuracy: float
 
     def rows(self) -> npt.NDArray[np.int64]:
-        """Return the rows of images whose label is likely wrong, least probable label first."""
+        """Return the rows of images whose label is likely wrong, the least probable label first."""
         rows = np.flatnonzero(self.likely)
         return rows[np.argsort(self.confidence[rows], kind="stable")]
 
@@ -64,10 +65,13 @@ def find_label_errors(
     classes: Sequence[str] | None = None,
     seed: int = 0,
 ) -> LabelErrors | str:
-    """Find labels that contradict the embeddings, or return the reason why this is impossible.
+    """Find labels that contradict the embeddings.
 
-    Each label is predicted by logistic regression on the other four fifths of the images, in three
-    rounds; the last round excludes images whose label contradicts the earlier predictions.
+    If this is impossible, the reason is returned instead.
+
+    Labels are predicted by logistic regression in five-fold cross-validation, in three rounds. In
+    the last round, images whose label contradicts the earlier predictions are not used for
+    training.
 
     Parameters
     ----------
@@ -124,7 +128,7 @@ def _predict(
     trusted: npt.NDArray[np.bool_],
     seed: int,
 ) -> npt.NDArray[np.float64]:
-    """Return label probabilities from classifiers trained on the other folds, float[n, C]."""
+    """Return label probabilities (float[n, C]) from classifiers trained on the other folds."""
     probabilities = np.empty((len(points), labels.max() + 1))
     folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=seed)
     for others, fold in folds.split(points, labels):

@@ -29,10 +29,10 @@ class Outliers(NamedTuple):
     Attributes
     ----------
     distances : float32[n]
-        Mean cosine distance to the five nearest images, in [0, 2].
+        Mean cosine distance of each image to the five nearest images, in [0, 2].
     deviations : float32[n]
-        Logarithm of the distance, in robust standard deviations from the median. An image is an
-        outlier at 3.5 or above.
+        Deviation of the logarithm of the distance from the median, in robust standard deviations.
+        Images with deviations of 3.5 or more are outliers.
 
     Examples
     --------
@@ -44,13 +44,15 @@ class Outliers(NamedTuple):
     deviations: npt.NDArray[np.float32]
 
     def rows(self) -> npt.NDArray[np.int64]:
-        """Return the rows of the outliers, farthest first."""
+        """Return the rows of the outliers, the farthest first."""
         rows = np.flatnonzero(self.deviations >= DEVIATIONS)
         return rows[np.argsort(-self.deviations[rows], kind="stable")]
 
 
 def find_outliers(embeddings: npt.NDArray[np.float32]) -> Outliers | str:
-    """Find images that are far from all others, or return the reason why this is impossible.
+    """Find images that are far from all others.
+
+    If this is impossible, the reason is returned instead.
 
     Parameters
     ----------
@@ -77,7 +79,7 @@ def find_outliers(embeddings: npt.NDArray[np.float32]) -> Outliers | str:
 
 
 def _neighbor_distances(embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return each embedding's mean cosine distance to its five nearest neighbors, float32[n]."""
+    """Return the mean cosine distance of each embedding to its five nearest ones (float32[n])."""
     count = min(NEIGHBORS, len(embeddings) - 1)
     points = normalize(torch.from_numpy(embeddings))
     finder = ExactFinder(count).fit(points, fit_similarity("cosine", points))

@@ -35,24 +35,26 @@ CURATED, DUPLICATES, LEAKS, LEAVE_OUT, SUMMARY = (
 
 
 def write_curation(folder: str | os.PathLike[str], curation: Curation) -> dict[str, Any]:
-    """Write the findings to a folder, and return their summary.
+    """Write the findings to a folder, and return a summary of the findings.
 
-    ``images.parquet`` has one row per image: `file`; `keep`, false for images to leave out, with a
-    `reason`; `group` of duplicates; `outlier_distance` and `outlier_deviations`, see `Outliers`;
-    `label`, `suggested_label`, `label_likely_wrong` and `label_confidence`, see `LabelErrors`;
-    `cluster`, and whether the image is `typical` of it; `selected`, the rank in the selection, from
-    1. Null means unknown. ``leave-out.txt`` lists the images to leave out. ``thumbnails.parquet``
-    has thumbnails for later calls, see `CuratedImages`; if the images were compared with an earlier
-    result, its thumbnails are included. ``duplicates.parquet`` and ``leaks.parquet`` have one row
-    per pair: `file`, `other`, `score`, `exact` and `mirrored`. ``curation.json`` has a summary of
-    each finding, or the reason why there is none.
+    ``images.parquet`` has one row per image, with these columns: `file`; `keep`, which is false for
+    images to leave out, and `reason`; `group`, the group of duplicates; `outlier_distance` and
+    `outlier_deviations` (see `Outliers`); `label`, `suggested_label`, `label_likely_wrong` and
+    `label_confidence` (see `LabelErrors`); `cluster`; `typical`, whether the image is the most
+    typical of the cluster; and `selected`, the rank in the selection, from 1. Null means unknown.
+
+    ``leave-out.txt`` lists the images to leave out. ``thumbnails.parquet`` contains thumbnails for
+    later comparisons. See `CuratedImages`. If the images were compared with those of an earlier
+    curation, the thumbnails of both are included. ``duplicates.parquet`` and ``leaks.parquet`` have
+    one row per pair, with the columns `file`, `other`, `score`, `exact` and `mirrored`.
+    ``curation.json`` contains a summary of each finding, or the reason why there is none.
 
     Parameters
     ----------
     folder : str or path
-        Output folder, created if needed; existing files are replaced.
+        Output folder. It is created if needed, and existing files are replaced.
     curation : Curation
-        Findings.
+        Findings to write.
 
     Examples
     --------
@@ -90,7 +92,7 @@ def write_curation(folder: str | os.PathLike[str], curation: Curation) -> dict[s
 
 
 def summarize(curation: Curation) -> dict[str, Any]:
-    """Return a JSON-compatible summary of all findings."""
+    """Return a summary of all findings as a JSON-compatible dictionary."""
     outliers, errors, leaks = curation.outliers, curation.label_errors, curation.leaks
     exact = curation.duplicates.exact
     return {
@@ -235,7 +237,7 @@ def class_name(images: Images, label: int) -> str:
 
 
 def _of_kept(values: Any, kept: Any, n: int) -> pyarrow.Array:
-    """Return a column for all images from the values of kept images, null for other images."""
+    """Return a column with the values of the kept images. It is null for all other images."""
     column = np.empty(n, values.dtype)
     column[kept] = values
     mask = np.ones(n, bool)

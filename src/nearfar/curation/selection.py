@@ -37,9 +37,9 @@ def cluster(
     Returns
     -------
     cluster_of : int64[n]
-        Cluster of each image; clusters are numbered by decreasing size.
+        Cluster of each image. Clusters are numbered by decreasing size.
     typical : int64[K]
-        Row of the image nearest to each cluster's center.
+        Row of the image nearest to the center of each cluster.
 
     Examples
     --------
@@ -66,11 +66,12 @@ def cluster(
 def select(
     embeddings: npt.NDArray[np.float32], count: int, *, seed: int = 0
 ) -> npt.NDArray[np.int64]:
-    """Select representative images, so that every image is similar to a selected one.
+    """Select representative images such that every image is similar to a selected one.
 
-    Images are selected by greedy facility location [1]_: each selected image is the one that most
-    increases the mean cosine similarity of all images to the most similar selected image. If there
-    are more than 10,000 images, a random subset of 10,000 is used.
+    Images are selected by greedy facility location [1]_: each step selects the image that most
+    increases the objective. The objective is the cosine similarity of an image to the most similar
+    selected image, averaged over all images. If there are more than 10,000 images, a random subset
+    of 10,000 is used.
 
     Parameters
     ----------
@@ -82,12 +83,12 @@ def select(
     Returns
     -------
     int64[count]
-        Row numbers in the order of selection; the first k are the selection of k images.
+        Row numbers in the order of selection. The first k rows are the selection for a count of k.
 
     Raises
     ------
     NearfarError
-        If there are fewer images.
+        If `count` is below 1 or above n.
 
     References
     ----------
@@ -112,7 +113,7 @@ def select(
 
 
 def _represent(points: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.int64]:
-    """Return the rows of unit vectors selected by greedy facility location, in order."""
+    """Return the rows that greedy facility location selects from unit vectors, in order."""
     covered = np.full(len(points), -1, np.float32)  # similarity to the nearest selected image
     gains = len(points) + (points @ points.sum(0)).astype(np.float64)
     selected = []

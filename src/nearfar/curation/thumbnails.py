@@ -31,16 +31,16 @@ _LUMA = (0.299, 0.587, 0.114)
 
 
 class Thumbnails(NamedTuple):
-    """Thumbnails of n whole images, stretched to squares.
+    """Thumbnails of n images, which are not cropped, but stretched to squares.
 
     Attributes
     ----------
     gray : uint8[n, 64, 64]
         Grayscale pixels.
     colors : float16[n, 2, 8, 8]
-        Red minus green and blue minus green, in [−1, 1]; 0 for grayscale images.
+        Red minus green, and blue minus green, in [−1, 1]. 0 for grayscale images.
     sizes : int32[n, 2]
-        Height and width of the images, in pixels.
+        Height and width of each image, in pixels.
 
     Examples
     --------
@@ -54,7 +54,7 @@ class Thumbnails(NamedTuple):
 
 
 class CuratedImages(Images):
-    """Images of an earlier curation, of which only names and thumbnails are stored.
+    """Images of an earlier curation. Only names and thumbnails are available.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class CuratedImages(Images):
     Raises
     ------
     NearfarError
-        If there are no thumbnails, or their file is damaged.
+        If the folder contains no thumbnails, or the file of thumbnails is damaged.
 
     Examples
     --------
@@ -102,7 +102,7 @@ class CuratedImages(Images):
         return len(self._names)
 
     def batch(self, indices: Sequence[int] | Tensor) -> Tensor:
-        """See `Images`; the thumbnails in gray."""
+        """See `Images`. The images are the grayscale thumbnails."""
         return self.thumbnails.gray[torch.as_tensor(indices)].unsqueeze(1)
 
     def sizes(self, indices: Sequence[int] | Tensor) -> npt.NDArray[np.int32]:
@@ -117,7 +117,7 @@ class CuratedImages(Images):
 def write_thumbnails(
     path: str | os.PathLike[str], names: Sequence[str], thumbnails: Thumbnails
 ) -> None:
-    """Write thumbnails with the names of their images to a .parquet file, for `CuratedImages`.
+    """Write thumbnails and the names of their images to a .parquet file, for `CuratedImages`.
 
     Examples
     --------
@@ -144,7 +144,7 @@ def write_thumbnails(
 
 
 def thumbnails(images: Images, *, track: Track = silent) -> Thumbnails:
-    """Return thumbnails of images.
+    """Compute thumbnails of images.
 
     Examples
     --------

@@ -41,15 +41,15 @@ Array = npt.NDArray[Any]
 
 
 class ArrayImages(Images):
-    """Images in a tensor, without copying.
+    """Images in a tensor, which is not copied.
 
     Parameters
     ----------
     images : Tensor or ndarray
-        uint8[n, c, h, w] in [0, 255], or float32[n, c, h, w] with values in [0, 1]. See
-        `images_from_array` for other layouts and types.
+        uint8[n, c, h, w] with values in [0, 255], or float32[n, c, h, w] with values in [0, 1]. For
+        other layouts and types, see `images_from_array`.
     labels : array of n integers or strings, optional
-        Strings are numbered in sorted order.
+        Label of each image. Strings are numbered in sorted order.
     classes : sequence of str, optional
         Name of each class number.
     name : str
@@ -96,12 +96,12 @@ class ArrayImages(Images):
         return len(self._pixels)
 
     def batch(self, indices: Sequence[int] | Tensor) -> Tensor:
-        """See `Images`; with the tensor's dtype."""
+        """See `Images`. The type is that of the tensor."""
         return self._pixels.index_select(0, as_index(indices))
 
 
 class ConvertedImages(Images):
-    """Images in an array too large to copy; each batch is converted on demand."""
+    """Images in an array that is too large to copy. Each batch is converted when it is read."""
 
     def __init__(self, pixels: Array, shape: Shape, name: str) -> None:
         self._array = pixels
@@ -112,7 +112,7 @@ class ConvertedImages(Images):
         return len(self._array)
 
     def batch(self, indices: Sequence[int] | Tensor) -> Tensor:
-        """See `Images`; float32 for arrays of floats, otherwise uint8."""
+        """See `Images`. The type is float32 for arrays of floats, otherwise uint8."""
         batch = self._array[np.asarray(indices)]
         if batch.dtype == np.bool_:
             batch = batch * np.uint8(255)
@@ -130,16 +130,16 @@ def images_from_array(
     size: Size | None = None,
     channels: Channels | None = None,
 ) -> Images:
-    """Return the images in an array, after checking it.
+    """Check an array and return its content as `Images`.
 
     Parameters
     ----------
     array : array or Tensor
-        [n, h, w] with w of at least 8, [n, h, w, c] or [n, c, h, w] with c in {1, 3}; bool,
-        integers in [0, 255], or floats with values in [0, 1]. Arrays of at most 1 GiB are copied;
-        each batch of a larger one is converted on demand.
+        Array of shape [n, h, w] with w ≥ 8, or of shape [n, h, w, c] or [n, c, h, w] with c in
+        {1, 3}. Values are bool, integers in [0, 255], or floats in [0, 1]. Arrays of at most 1 GiB
+        are copied. Larger ones are converted batch by batch, when images are read.
     labels : array of n integers or strings, optional
-        Strings are numbered in sorted order.
+        Label of each image. Strings are numbered in sorted order.
     classes : sequence of str, optional
         Name of each class number.
     name : str
@@ -152,7 +152,7 @@ def images_from_array(
     Raises
     ------
     NearfarError
-        If the array does not hold images, or the labels do not match them.
+        If the array does not contain images, or the labels do not match the images.
 
     Warns
     -----
@@ -283,12 +283,12 @@ def as_index(indices: Sequence[int] | Tensor) -> Tensor:
 
 
 def fits_in_memory(count: int, shape: Shape, pixel_type: npt.DTypeLike) -> bool:
-    """Return whether a number of images of a given shape and pixel type are kept in memory."""
+    """Return whether `count` images of a given shape and pixel type are kept in memory."""
     return count * math.prod(shape) * np.dtype(pixel_type).itemsize <= IN_MEMORY_BYTES
 
 
 class _Content(NamedTuple):
-    """Arrays in a file, and the names of unread ones."""
+    """Images, labels and class names from a file, and the names of its unread arrays."""
 
     images: Array
     labels: Array | None = None
@@ -297,7 +297,7 @@ class _Content(NamedTuple):
 
 
 def _read_array_file(path: Path) -> _Content:
-    """Read the images in an array file, and labels and class names if present."""
+    """Read the images from an array file, and any labels and class names."""
     content = np.load(path, mmap_mode="r", allow_pickle=False)
     if isinstance(content, np.ndarray):
         return _Content(content)
@@ -329,7 +329,7 @@ def _read_array_file(path: Path) -> _Content:
 
 
 def check_text(array: Array) -> Array:
-    """Return an array read from a file, after checking that any text in it is valid.
+    """Check that any text in an array is valid, and return the array.
 
     Raises
     ------
@@ -350,7 +350,7 @@ def check_text(array: Array) -> Array:
 
 
 def _class_names(classes: Array, images: Images, name: str) -> list[str]:
-    """Return the class names in a file, after checking them."""
+    """Check the class names from a file, and return them as a list."""
     labels = images.labels
     names = [normal_form(str(each)) for each in classes.ravel()]
     fits = classes.ndim == 1 and classes.dtype.kind == "U" and len(set(names)) == len(names)
@@ -367,7 +367,7 @@ def _class_names(classes: Array, images: Images, name: str) -> list[str]:
 
 
 def _channels_first(array: Array, name: str, channels: int | None = None) -> Array:
-    """Return a view [n, c, h, w] of an array."""
+    """Return a view of an array with the shape [n, c, h, w]."""
     if array.dtype.kind not in "buif":
         raise NearfarError(
             f"{name!r} is an array of {array.dtype}: expected bool, integers in 0…255 or floats "
@@ -397,7 +397,7 @@ def _channels_first(array: Array, name: str, channels: int | None = None) -> Arr
 
 
 def _check_values(pixels: Array, name: str) -> None:
-    """Check that pixels are finite and within the range of their type."""
+    """Check that floats are finite and in [0, 1], and that integers are in [0, 255]."""
     if pixels.dtype.kind == "b" or pixels.dtype == np.uint8:
         return
     for rows in _chunks(pixels):
@@ -419,7 +419,7 @@ def _check_values(pixels: Array, name: str) -> None:
 def number_labels(
     labels: npt.ArrayLike | None, count: int, name: str
 ) -> tuple[npt.NDArray[np.int64] | None, list[str] | None]:
-    """Return class numbers, and class names if the labels are strings."""
+    """Check labels, and return class numbers and, if the labels are strings, class names."""
     if labels is None:
         return None, None
     labels = np.asarray(labels)
@@ -451,19 +451,19 @@ def _is_pixel_type(kind: torch.dtype) -> bool:
 
 
 def _chunks(array: Array) -> Iterator[range]:
-    """Yield the rows of an array in chunks of about `CHUNK_BYTES`."""
+    """Yield ranges of consecutive rows that contain about `CHUNK_BYTES` bytes each."""
     step = max(1, CHUNK_BYTES // array[:1].nbytes)
     for start in range(0, len(array), step):
         yield range(start, min(start + step, len(array)))
 
 
 def _pixel_type(array: Array) -> type[np.float32] | type[np.uint8]:
-    """Return the pixel type that an array is converted to."""
+    """Return the type that the pixels of an array are converted to."""
     return np.float32 if array.dtype.kind == "f" else np.uint8
 
 
 def _cover(pixels: Tensor, height: int, width: int) -> Tensor:
-    """Scale images, [b, c, h, w], to cover a size, and center-crop, like PIL.ImageOps.fit."""
+    """Scale images ([b, c, h, w]) to cover a size, then center-crop, like PIL.ImageOps.fit."""
     old_height, old_width = pixels.shape[-2:]
     if (old_height, old_width) == (height, width):
         return pixels

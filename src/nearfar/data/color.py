@@ -23,8 +23,8 @@ def to_srgb(image: Image.Image, info: dict[Any, Any]) -> Image.Image:
     image : PIL.Image.Image
         Decoded image.
     info : mapping
-        Metadata that PIL read from the file: ``icc_profile`` or, for PNG files, ``gamma``. A
-        damaged profile is ignored.
+        Metadata that PIL read from the file. The entry ``icc_profile`` is used or, for PNG files,
+        ``gamma``. Damaged profiles are ignored.
 
     Examples
     --------
@@ -55,7 +55,7 @@ def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
 
 
 def _with_gamma(image: Image.Image, info: dict[Any, Any]) -> Image.Image:
-    """Convert a PNG image that has a gamma value, but no profile, to sRGB."""
+    """Convert a PNG image with a gamma value, but without a profile, to sRGB."""
     gamma = info.get("gamma", SRGB_GAMMA)
     if "srgb" in info or info.get("icc_profile") or not 0.1 < gamma / SRGB_GAMMA < 10:
         return image
@@ -70,9 +70,11 @@ def _with_gamma(image: Image.Image, info: dict[Any, Any]) -> Image.Image:
 
 @functools.lru_cache(64)
 def _transform(profile: bytes, mode: str) -> Any:
-    """Return the conversion from a profile to sRGB; None if there is no profile or no change.
+    """Return the conversion from a color profile to sRGB.
 
-    For grayscale images, it is a table of 256 values.
+    For grayscale images, the conversion is a table of 256 values; for color images, a transform of
+    PIL.ImageCms. Return None if the profile is damaged, does not match the mode, or does not change
+    colors.
     """
     from PIL import ImageCms
 

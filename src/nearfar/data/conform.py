@@ -10,19 +10,21 @@ from nearfar.errors import NearfarError
 
 
 def conform_images(images: Images | npt.ArrayLike, shape: Shape) -> Images:
-    """Return images of a given shape; arrays are resized, other images must have the shape.
+    """Return images of a given shape.
+
+    Arrays are resized. Other images must have the shape already.
 
     Parameters
     ----------
     images : Images or array
         Images, or an array that `images_from_array` accepts.
     shape : tuple of int
-        Channels, height, width.
+        Shape (channels, height, width) that a network expects.
 
     Raises
     ------
     NearfarError
-        If the images have a different shape, or the array does not hold images.
+        If `images` is an image set of a different shape, or an array that does not hold images.
 
     Examples
     --------

@@ -24,13 +24,13 @@ def warn_if_dark(
     Parameters
     ----------
     batches : iterable of Tensor or array
-        Batches of images, read until a bright image is found.
+        Batches of images. Reading stops at the first batch with a bright pixel.
     white : float
-        Value of white; black is 0.
+        Pixel value of white. Black is 0.
     name : str
         Name of the images, for the warning.
     stacklevel : int
-        See `warnings.warn`; 1 is the caller.
+        See `warnings.warn`. With 1, the warning names the line that calls this function.
 
     Examples
     --------

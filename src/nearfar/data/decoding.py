@@ -1,7 +1,8 @@
 """Image files: headers, pixels and masks.
 
-PIL decodes most formats. Other formats, such as DICOM and TIFF with many bands, have modules of
-their own, and entries in `OTHER_EXTENSIONS`, `_other_kind`, `read_header` and `_decoded`.
+PIL decodes most formats. Other formats, such as DICOM and TIFF with many bands, are decoded by
+separate modules, which are named in `OTHER_EXTENSIONS`, `_other_kind`, `read_header` and
+`_decoded`.
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ class Header(NamedTuple):
 
 @functools.cache
 def formats() -> tuple[str, ...]:
-    """Return the names of the formats that PIL decodes, with HEIF if its plugin is installed."""
+    """Return the formats that PIL decodes. HEIF is included if the plugin for it is installed."""
     Image.init()
     with suppress(MissingExtraError):
         require("pillow_heif", extra="heic").register_heif_opener(thumbnails=False)
@@ -158,8 +159,8 @@ def read_header(source: Encoded, decoding: Decoding = AS_STATED) -> Header:
     Raises
     ------
     UnreadableError
-        If the file is empty, is not an image, or may be a decompression bomb; or if its format
-        needs an extra that is not installed.
+        If the file is empty, is not an image, or may be a decompression bomb; or if the format
+        requires an extra that is not installed.
 
     Examples
     --------
@@ -207,18 +208,19 @@ def read_header(source: Encoded, decoding: Decoding = AS_STATED) -> Header:
 def read_image(
     source: Encoded, shape: Shape, decoding: Decoding = AS_STATED, *, crop: bool = True
 ) -> Tensor:
-    """Read an image: rotated upright, scaled to cover `shape`, and center-cropped.
+    """Read an image, rotate it upright, scale it to cover `shape`, and center-crop it.
 
-    Transparent pixels are composited over white. Colors are converted to sRGB from an embedded
-    profile or from the gamma value of a PNG file. Values of more than 8 bits are mapped to 8 bits
-    by their window; in 16-bit images without a window, 0 is black and 65535 is white.
+    Transparent pixels are composited over white. Colors are converted to sRGB if the file has a
+    color profile or, for PNG, a gamma value. Values of more than 8 bits are mapped to 8 bits by the
+    window, the pair of values that become black and white. In 16-bit images without a window, 0 is
+    black and 65535 is white.
 
     Parameters
     ----------
     source : path or bytes
         The encoded image.
     shape : tuple of int
-        Channels, height, width of the result.
+        Shape (channels, height, width) of the result.
     decoding : Decoding
         How pixel values are mapped to gray levels.
     crop : bool
@@ -228,13 +230,13 @@ def read_image(
     Returns
     -------
     Tensor
-        uint8[c, h, w].
+        Decoded image (uint8[c, h, w]).
 
     Raises
     ------
     UnreadableError
-        See `read_header`; or if pixels are damaged or incomplete, or the values of black and white
-        are unknown.
+        See `read_header`. Also if pixels are damaged or incomplete, or if the values of black and
+        white are unknown.
 
     Examples
     --------
@@ -262,7 +264,7 @@ def read_image(
 
 
 def read_range(source: Encoded, decoding: Decoding = AS_STATED) -> Window:
-    """Return the smallest and largest values of an image, before mapping to gray levels.
+    """Return the smallest and largest values of an image before they are mapped to gray levels.
 
     Raises
     ------
@@ -286,21 +288,22 @@ def read_range(source: Encoded, decoding: Decoding = AS_STATED) -> Window:
 def read_binary_mask(source: Encoded, shape: Shape) -> Tensor:
     """Read a binary mask from an image of any mode.
 
-    A pixel is marked if it is opaque and at least half as bright as the brightest possible value,
-    whatever its color or bit depth. The mask is scaled and cropped like an image in `read_image`; a
-    pixel of the result is marked if it covers any part of a marked pixel.
+    A pixel is marked (1) if it is opaque and at least half as bright as the brightest possible
+    value, whatever the color or bit depth. The mask is scaled and cropped like an image in
+    `read_image`. A pixel of the scaled mask is marked if it covers any part of a marked pixel.
 
     Parameters
     ----------
     source : path or bytes
         The encoded image.
     shape : tuple of int
-        Channels (unused), height, width of the result.
+        Shape (channels, height, width) of the images that the mask is for. The number of channels
+        is not used.
 
     Returns
     -------
     Tensor
-        uint8[1, h, w] of 0 and 1.
+        uint8[1, h, w] with values 0 and 1.
 
     Raises
     ------
@@ -333,7 +336,7 @@ def open_image_file(source: Encoded) -> Iterator[Image.Image]:
     Parameters
     ----------
     source : path, bytes or PIL.Image.Image
-        The encoded image; an image that is already decoded is yielded unchanged.
+        The encoded image. A PIL image is yielded unchanged.
 
     Yields
     ------
@@ -343,7 +346,7 @@ def open_image_file(source: Encoded) -> Iterator[Image.Image]:
     Raises
     ------
     UnreadableError
-        See `read_header`; or if any error occurs in the ``with`` block.
+        See `read_header`. Any error in the ``with`` block is converted to this error, too.
 
     Examples
     --------
@@ -375,8 +378,8 @@ def _decoded(
 ) -> Iterator[tuple[dict[Any, Any], Image.Image | RawPixels, int]]:
     """Yield the color metadata of an image, its pixels, and its EXIF orientation.
 
-    If `side` is given, JPEG files may be decoded at a reduced size, of at least `side` pixels per
-    side.
+    If `side` is given, JPEG files may be decoded at a reduced size, with a height and a width of at
+    least `side` pixels.
     """
     other = _other_kind(source, decoding)
     if other is not None:
@@ -401,7 +404,7 @@ def _decoded(
 
 
 def _loaded(image: Image.Image) -> Image.Image:
-    """Decode an image, with a straight alpha channel if its file has any alpha channel."""
+    """Decode an image. If the file has an alpha channel, colors are not premultiplied by it."""
     if is_truncated(image):
         raise UnreadableError("a JPEG 2000 file of deep colors: expected another format")
     image.load()
@@ -412,7 +415,7 @@ def _loaded(image: Image.Image) -> Image.Image:
 
 
 def _scale_transparency(image: Image.Image) -> None:
-    """Scale the transparent color of a PNG file like its pixels, which PIL does not."""
+    """Scale the transparent color of a PNG file in the way that PIL scales pixel values."""
     key, tile = image.info.get("transparency"), getattr(image, "tile", None)
     factor = SCALED_NUMBERS.get(tile[0].args) if tile and isinstance(tile[0].args, str) else None
     if image.format == "PNG" and factor is not None and isinstance(key, int | tuple):
@@ -421,7 +424,7 @@ def _scale_transparency(image: Image.Image) -> None:
 
 
 def _hdr_transfer(source: Encoded) -> str | None:
-    """Return the HDR transfer function in the metadata of a file, if any."""
+    """Return the name of the HDR transfer function in a file's metadata, or None."""
     with open_bytes(source) as file:
         head = file.read(HDR_HEAD)
     for mark, between in HDR_MARKS:
@@ -432,7 +435,11 @@ def _hdr_transfer(source: Encoded) -> str | None:
 
 
 def _other_kind(source: Encoded, decoding: Decoding) -> TiffTags | Literal["dicom"] | None:
-    """Return the kind of a file that Pillow cannot read, or not at full bit depth."""
+    """Return the TIFF tags or "dicom" for a file that needs another reader than PIL.
+
+    Such files are DICOM files, and TIFF files that PIL cannot read or cannot read at full bit
+    depth. Return None for all other files.
+    """
     if isinstance(source, Image.Image):
         return None
     with open_bytes(source) as file:
@@ -448,9 +455,10 @@ def _other_kind(source: Encoded, decoding: Decoding) -> TiffTags | Literal["dico
 
 
 def _check_pages(image: Image.Image, file: BinaryIO) -> None:
-    """Check that a file holds one image, not counting thumbnails, masks, layers and animations.
+    """Check that a file holds only one image.
 
-    In a TIFF file, the page that holds the image is selected.
+    Thumbnails, masks, layers and frames of animations are not counted. In a TIFF file, the page
+    that holds the image is selected.
     """
     if image.format in ONE_PICTURE | ANIMATIONS or not getattr(image, "is_animated", False):
         return
@@ -463,12 +471,12 @@ def _check_pages(image: Image.Image, file: BinaryIO) -> None:
 
 
 def _tags(image: Image.Image) -> Any:
-    """Return the tags of a TIFF file; none for other formats."""
+    """Return the tags of a TIFF file. For other formats, return an empty mapping."""
     return getattr(image, "tag_v2", {})
 
 
 def _unknown(source: Encoded) -> UnreadableError:
-    """Return a description of a file that is not a known image."""
+    """Return an error that describes a file that PIL does not recognize."""
     with open_bytes(source) as file:
         head = file.read(12)
     if head[4:8] == b"ftyp" and head[8:12] in HEIC_BRANDS:
@@ -479,7 +487,7 @@ def _unknown(source: Encoded) -> UnreadableError:
 
 
 def _orientation(image: Image.Image, source: Encoded | None = None) -> int:
-    """Return the EXIF orientation, 1 to 8, as far as it is known without decoding."""
+    """Return the EXIF orientation (1 to 8), or 1 if it cannot be read without decoding pixels."""
     try:
         # PngImageFile.getexif would decode the pixels.
         exif = Image.Image.getexif(image)
@@ -491,7 +499,7 @@ def _orientation(image: Image.Image, source: Encoded | None = None) -> int:
 
 
 def _late_exif(source: Encoded) -> Image.Exif:
-    """Read the EXIF block of a PNG file that follows its pixels."""
+    """Read an EXIF block that follows the pixels in a PNG file."""
     exif = Image.Exif()
     with open_bytes(source) as file:
         file.seek(8)  # signature
@@ -505,13 +513,13 @@ def _late_exif(source: Encoded) -> Image.Exif:
 
 
 def _upright(image: Image.Image, orientation: int) -> Image.Image:
-    """Rotate an image by its EXIF orientation."""
+    """Rotate or flip an image upright, according to its EXIF orientation."""
     transpose = TRANSPOSES.get(orientation)
     return image if transpose is None else image.transpose(transpose)
 
 
 def _depth(image: Image.Image) -> Depth:
-    """Return whether the values of an image opened by PIL need a window."""
+    """Return how the pixel values of an image opened by PIL map to black and white."""
     if image.mode == "F" or _is_signed(image) or pixel_format(image).bits > 16:
         return Depth.UNKNOWN
     if image.mode.startswith("I"):
@@ -528,19 +536,22 @@ def _is_signed(image: Image.Image) -> bool:
 
 
 def _is_beyond_pillow(image: Image.Image, decoding: Decoding) -> bool:
-    """Return whether PIL cannot read an image, or not at the depth that a window needs."""
+    """Return whether PIL cannot read an image at the bit depth that is required.
+
+    A window requires the full bit depth.
+    """
     return is_truncated(image) or (decoding.window is not None and _is_deep_color(image))
 
 
 def _deep(file: BinaryIO, image: Image.Image) -> RawPixels:
-    """Read the pixel values of an image that PIL cannot read at full depth."""
+    """Read the pixel values of an image that PIL cannot read at full bit depth."""
     if image.format == "PNG":
         return read_png(file)
     return read_ppm(file, image) if image.format == "PPM" else read_jpeg2000(file, image)
 
 
 def _is_deep_color(image: Image.Image) -> bool:
-    """Return whether PIL reads only the high bytes of 16-bit samples."""
+    """Return whether PIL does not keep all bits of colors that have more than 8 bits."""
     if image.format == "PPM":
         return image.mode == "RGB" and pixel_format(image).white > 255
     if image.format == "JPEG2000":
@@ -553,7 +564,7 @@ def _is_deep_color(image: Image.Image) -> bool:
 
 
 def _raw_pixels(image: Image.Image, decoding: Decoding) -> Image.Image | RawPixels:
-    """Decode an image; return its raw values if they have more than 8 bits."""
+    """Decode an image. Return its pixel values unscaled if they have more than 8 bits."""
     loaded = _loaded(image)
     depth = _depth(image)
     if depth is Depth.LEVELS or not image.mode.startswith(("F", "I", "L")):
@@ -582,7 +593,7 @@ def _raw_pixels(image: Image.Image, decoding: Decoding) -> Image.Image | RawPixe
 
 
 def _brightness(image: Image.Image) -> npt.NDArray[Any]:
-    """Return the largest color value of each pixel, [h, w]; transparent pixels are black."""
+    """Return the largest color value of each pixel ([h, w]). Transparent pixels count as black."""
     if image.mode == "F" or image.mode.startswith("I"):
         return np.asarray(image)
     *colors, alpha = np.moveaxis(np.asarray(image.convert("RGBA")), -1, 0)
@@ -590,5 +601,5 @@ def _brightness(image: Image.Image) -> npt.NDArray[Any]:
 
 
 def _as_mode(image: Image.Image, mode: str) -> Image.Image:
-    """Convert an image to a mode, or to RGBA if it is partly transparent."""
+    """Convert an image to `mode`, or to RGBA if some pixels may be transparent."""
     return image.convert("RGBA" if image.has_transparency_data else mode)

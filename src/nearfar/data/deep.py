@@ -20,7 +20,10 @@ _KEY = "nearfar stored"
 
 
 class PixelFormat(NamedTuple):
-    """Pixel format of a file, before Pillow scales values, and whether the last band is alpha."""
+    """Pixel format of a file before Pillow scales values.
+
+    `alpha` states whether the last band is an alpha channel.
+    """
 
     white: int = 255
     bits: int = 8
@@ -46,13 +49,16 @@ def add_pixel_format(image: Image.Image, file: BinaryIO) -> None:
 
 
 def pixel_format(image: Image.Image) -> PixelFormat:
-    """Return the pixel format that `add_pixel_format` added to an image, or the default."""
+    """Return the pixel format that `add_pixel_format` added to an image.
+
+    The default is 8 bits.
+    """
     file_format = image.info.get(_KEY, PixelFormat())
     return file_format if isinstance(file_format, PixelFormat) else PixelFormat()
 
 
 def is_truncated(image: Image.Image) -> bool:
-    """Return whether Pillow truncates a JPEG 2000 file, so that the largest values become 0."""
+    """Return whether Pillow drops the high bits of a JPEG 2000 file."""
     if image.format != "JPEG2000":
         return False
     bits, signed = pixel_format(image).bits, pixel_format(image).signed
@@ -72,13 +78,13 @@ def jpeg2000_codec() -> Any:
 
 
 def read_png(file: BinaryIO) -> RawPixels:
-    """Read 16-bit colors, which Pillow would reduce to their high bytes."""
+    """Read the 16-bit colors of a PNG file; Pillow would drop the low bytes."""
     values = png_codec().png_decode(file.read())
     return _with_alpha(values, (0, 65535), 8)
 
 
 def read_jpeg2000(file: BinaryIO, image: Image.Image) -> RawPixels:
-    """Read pixel values that Pillow truncates.
+    """Read the pixel values of a JPEG 2000 file that Pillow would truncate.
 
     Raises
     ------
@@ -100,7 +106,7 @@ def read_jpeg2000(file: BinaryIO, image: Image.Image) -> RawPixels:
 
 
 def read_ppm(file: BinaryIO, image: Image.Image) -> RawPixels:
-    """Read colors with a maximum above 255, which Pillow would reduce to 8 bits."""
+    """Read the colors of a PPM file with values above 255, which Pillow would reduce to 8 bits."""
     decoder, _, start, _ = _tile(image)
     kind = b"P2" if decoder == "ppm_plain" else b"P5"
     white = pixel_format(image).white
@@ -113,7 +119,7 @@ def read_ppm(file: BinaryIO, image: Image.Image) -> RawPixels:
 
 
 def unscaled(values: npt.NDArray[Any], white: int) -> npt.NDArray[np.uint16]:
-    """Return values from 0 to `white` that were scaled to 0…65535.
+    """Scale values from 0…65535 back to 0…`white`.
 
     Examples
     --------
@@ -124,7 +130,7 @@ def unscaled(values: npt.NDArray[Any], white: int) -> npt.NDArray[np.uint16]:
 
 
 def unshifted(values: npt.NDArray[Any], pixel_format: PixelFormat) -> npt.NDArray[Any]:
-    """Return the gray values of a JPEG 2000 file, without the shift and offset of Pillow."""
+    """Return the gray values of a JPEG 2000 file as stored, undoing the shift by Pillow."""
     low = values >> (8 * values.itemsize - pixel_format.bits)
     return low.astype(np.int32) - 2 ** (pixel_format.bits - 1) if pixel_format.signed else low
 
@@ -153,13 +159,13 @@ def _read_components(file: BinaryIO) -> PixelFormat:
 
 
 def _tile(image: Image.Image) -> Any:
-    """Return how PIL decodes an image: decoder, region, file offset and format."""
+    """Return PIL's decoding instructions for an image: decoder, region, file offset and format."""
     tiles: list[Any] = getattr(image, "tile", [])
     return tiles[0]
 
 
 def _seek_codestream(file: BinaryIO) -> None:
-    """Seek to just after the start marker of the pixels in a JP2 file."""
+    """Seek to the first byte after the start marker of the pixel data in a JP2 file."""
     file.seek(0)
     while len(head := file.read(8)) == 8:
         length, kind = struct.unpack(">I4s", head)

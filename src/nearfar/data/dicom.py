@@ -39,14 +39,14 @@ def read_dicom_header(file: BinaryIO) -> DicomHeader:
 
 
 def read_dicom(file: BinaryIO, window: Window | None = None) -> RawPixels:
-    """Return the values of an image after rescaling, and its window.
+    """Return the pixel values of an image after rescaling, and its window.
 
     Parameters
     ----------
     file : binary file
         DICOM file.
     window : (low, high), optional
-        Window that replaces the file's own, in values after rescaling.
+        Values of black and white after rescaling, in place of those in the file.
 
     Raises
     ------
@@ -88,7 +88,8 @@ def _stored(data: Any) -> npt.NDArray[Any]:
     Raises
     ------
     UnreadableError
-        If the bits do not exist; or if they are not the lowest bits, in color or compressed files.
+        If the header specifies bits that do not exist; or, in color or compressed files, bits other
+        than the lowest.
     """
     allocated, bits, high = int(data.BitsAllocated), int(data.BitsStored), data.get("HighBit")
     end = bits if high is None or high == "" else int(high) + 1
@@ -129,7 +130,7 @@ def _check(data: Any) -> DicomHeader:
 
 
 def _first(data: Any, name: str) -> float | None:
-    """Return the first of several alternative values."""
+    """Return the first value of a DICOM element, or None if the element is absent."""
     value = data.get(name)
     if value is None or value == "":
         return None
@@ -142,7 +143,7 @@ def _is_curved(data: Any) -> bool:
 
 
 def _range(data: Any, pixels: Any) -> Window:
-    """Return the smallest and largest possible values, after rescaling."""
+    """Return the smallest and largest possible pixel values after rescaling."""
     bits, signed = int(data.BitsStored), bool(data.PixelRepresentation)
     ends = np.array([-(2 ** (bits - 1)), 2 ** (bits - 1) - 1] if signed else [0, 2**bits - 1])
     low, high = sorted(map(float, pixels.apply_modality_lut(ends, data)))

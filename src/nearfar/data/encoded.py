@@ -1,4 +1,4 @@
-"""Encoded images: in a file, in part of a larger file, or already decoded by a library."""
+"""Encoded images, which are files, parts of larger files, or already decoded by a library."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Encoded = str | os.PathLike[str] | bytes | Image.Image
 
 
 class UnreadableError(Exception):
-    """Raised if a file is not a usable image; the message is the reason.
+    """Raised if a file is not a usable image. The message states the reason.
 
     Examples
     --------
@@ -31,7 +31,7 @@ class UnreadableError(Exception):
 
 
 class MissingReaderError(UnreadableError):
-    """Raised if a file needs an extra that is not installed.
+    """Raised if a file requires an extra that is not installed.
 
     Attributes
     ----------
@@ -41,11 +41,11 @@ class MissingReaderError(UnreadableError):
     Examples
     --------
     >>> str(MissingReaderError("a HEIC image", "heic"))
-    "a HEIC image, which needs pip install 'nearfar[heic]'"
+    "a HEIC image, which requires pip install 'nearfar[heic]'"
     """
 
     def __init__(self, kind: str, extra: str) -> None:
-        super().__init__(f"{kind}, which needs pip install 'nearfar[{extra}]'")
+        super().__init__(f"{kind}, which requires pip install 'nearfar[{extra}]'")
         self.kind, self.extra = kind, extra
 
 
@@ -55,7 +55,7 @@ class UndefinedColorsError(UnreadableError):
     Attributes
     ----------
     reason : str
-        What the image does not define.
+        Reason why the colors or gray levels are undefined.
 
     Examples
     --------
@@ -69,7 +69,7 @@ class UndefinedColorsError(UnreadableError):
 
 
 def require_reader(module: str, *, kind: str, extra: str) -> ModuleType:
-    """Import and return a module that reads one kind of file.
+    """Import and return a module that reads a kind of file.
 
     Raises
     ------
@@ -94,8 +94,8 @@ def open_bytes(source: Encoded) -> Iterator[BinaryIO]:
     Raises
     ------
     UnreadableError
-        If the file is empty, is not a regular file, or cannot be opened; or if any error occurs
-        within the context.
+        If the file is empty, is not a regular file, or cannot be opened. Any error in the ``with``
+        block is converted to this error, too.
 
     Examples
     --------
@@ -129,7 +129,7 @@ def check_pixels(height: int, width: int, samples: int = 4) -> None:
     Raises
     ------
     UnreadableError
-        If the image has more pixels than PIL allows, or more than four times as many samples.
+        If the image has more pixels than PIL allows, or more samples than four times that number.
 
     Examples
     --------

@@ -20,8 +20,8 @@ def write_images(folder: str | os.PathLike[str], names: Iterable[str], images: T
     folder : str or path
         Folder to write to; subfolders are created as needed.
     names : iterable of str
-        Relative path of each image. ``.png`` is appended, so that a.jpg and a.gif do not collide;
-        overlong names are shortened.
+        Relative path of each image. ``.png`` is appended, so that a.jpg and a.gif do not collide.
+        Names that are too long are shortened.
     images : Tensor
         float[n, c, h, w], with values in [0, 1].
 

@@ -1,4 +1,4 @@
-"""Images in the files of a folder, at any depth."""
+"""Images in a folder, at any depth."""
 
 from __future__ import annotations
 
@@ -30,44 +30,47 @@ SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "
 
 
 class FolderImages(StoredImages):
-    """Images in a folder and its subfolders, sorted by path; see `StoredImages`.
+    """Images in a folder and its subfolders, sorted by path.
+
+    See `StoredImages` for how images are read and kept.
 
     Parameters
     ----------
     root : str or path
         The folder.
     files : sequence of str, optional
-        Paths in the folder. Default: every visible file with an image extension; DICOM files
-        without an extension; and all images in tar files, in Parquet files with image bytes and, if
-        `frame_rate` is given, in videos.
+        Paths of image files, relative to the folder. Default: every visible file with an image
+        extension; DICOM files without an extension; and all images in tar files, in Parquet files
+        with image bytes and, if `frame_rate` is given, in videos.
     name : str, optional
         Name of the folder, as given by the user.
     size : int or (height, width), optional
-        Size in pixels, at least 8: images are scaled to cover it and center cropped. Default: the
-        common size of all images, if there is one with sides of at most 128 pixels; otherwise 64.
+        Size in pixels, at least 8: images are scaled to cover it, then center-cropped. Default: the
+        size of the images if all have the same size, of at most 128 pixels per side; otherwise 64.
     channels : {1, 3}, optional
         1 for grayscale, 3 for RGB. Default: 1 if all images are grayscale.
     strict : bool
         Whether an unreadable file raises an error; otherwise it is listed in `skipped`.
     progress : Track
-        Progress display while reading, see `nearfar.progress.Track`.
+        Progress display during reading. See `nearfar.progress.Track`.
     frame_rate : float, optional
-        Images per second of video. Default: videos are not used.
+        Number of frames to use per second of video. Default: videos are not used.
     decoding : Decoding
         How pixel values are mapped to gray levels.
     read : callable, optional
-        Decoder, from a path and (c, h, w) to uint8[c, h, w], such as `read_binary_mask`.
+        Function that takes a path and a shape (c, h, w), and returns the decoded image
+        (uint8[c, h, w]), such as `read_binary_mask`. Default: `read_image`.
 
     Attributes
     ----------
     root : Path
         The folder.
     files : list of str
-        Path of each image in the folder.
+        Path of each image, relative to the folder.
     labels : int64[n] or None
-        Labels in tar and Parquet files, if there are any; otherwise, the index of the top-level
-        subfolder. None if an image has no label. Subfolder names that differ only in Unicode
-        normalization are one class.
+        Class numbers. Labels in tar and Parquet files are used if there are any; otherwise, each
+        top-level subfolder is a class. None if any image has no label. Subfolder names that differ
+        only in Unicode normalization are the same class.
 
     Raises
     ------
@@ -77,8 +80,8 @@ class FolderImages(StoredImages):
     Warns
     -----
     UserWarning
-        If some files have no image extension, or if a symbolic link leads to a folder that is
-        already being read; see `StoredImages`.
+        If some files have no image extension, or if a symbolic link leads to a folder that is read
+        anyway. Also see `StoredImages`.
 
     Examples
     --------
@@ -130,9 +133,10 @@ class FolderImages(StoredImages):
 
 
 def find_images(root: Path, frame_rate: float | None = None) -> Listing:
-    """Find the images in a folder; folders reached by several links count once.
+    """Find the images in a folder and its subfolders.
 
-    Tar files, Parquet files with image bytes and, if a frame rate is given, videos are also read.
+    Images in tar files, in Parquet files with image bytes and, if a frame rate is given, in videos
+    are included. A folder that several links lead to is read once.
     """
     parts = [Listing()]
     files, links = _walk(root, parts[0])
@@ -179,7 +183,7 @@ def find_images(root: Path, frame_rate: float | None = None) -> Listing:
 
 
 def _images_in(file: Path, path: str, frame_rate: float | None) -> Listing | None:
-    """Return the images in a container file of a folder, or None if it holds none."""
+    """Return the images in a tar, Parquet or video file, or None for other files."""
     extension = file.suffix.lower()
     try:
         if extension == TAR_EXTENSION:
@@ -194,7 +198,7 @@ def _images_in(file: Path, path: str, frame_rate: float | None) -> Listing | Non
 
 
 def _walk(root: Path, listing: Listing) -> tuple[list[Path], list[str]]:
-    """Return the files below a folder, and the links that are not followed."""
+    """Return the files in a folder and its subfolders, and the links that are not followed."""
     visited: set[Path] = set()
     files: list[Path] = []
     links: list[str] = []
@@ -243,7 +247,7 @@ def _is_named_like_an_image(path: Path) -> bool:
 
 
 def _describe_others(files: Sequence[str]) -> str:
-    """Return the number of unread files per extension, as text."""
+    """Return a sentence with the number of unread files per extension."""
     extensions = Counter(
         printable(Path(file).suffix.lower()) or "no extension"
         if _is_visible(Path(file).name)
@@ -259,7 +263,10 @@ def _describe_others(files: Sequence[str]) -> str:
 
 
 def _classes_of(files: Sequence[str]) -> list[str | None] | None:
-    """Return the top-level subfolder of each file, or None if most files are in no subfolder."""
+    """Return the top-level subfolder of each file.
+
+    Return None if at least half of the files are in no subfolder.
+    """
     folders = [
         printable(normal_form(file.partition(os.sep)[0])) if os.sep in file else None
         for file in files

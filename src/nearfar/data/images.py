@@ -20,27 +20,28 @@ Shape = tuple[int, int, int]
 class Images(Dataset[Tensor]):
     """Base class of all image sets: n images of the same shape, read on demand.
 
-    A subclass sets `name` and `shape`, and defines ``__len__`` and `batch`. Instances are map-style
-    torch datasets.
+    A subclass sets `name` and `shape`, and defines ``__len__`` and `batch`. Instances can be used
+    as map-style torch datasets.
 
     Attributes
     ----------
     name : str
         Source of the images, as given by the user.
     shape : tuple of int
-        Channels, height, width.
+        Shape (channels, height, width) of each image.
     labels : int64[n] or None
         Class numbers, if the source has labels.
     classes : list of str or None
         Name of each class number.
     in_memory : bool
-        Whether images need no reading or decoding; otherwise loaders use worker processes.
+        Whether images are already decoded in memory. Otherwise, data loaders use worker processes.
     skipped : list of str
-        One line per unreadable file, with the reason.
+        One line per unreadable file, which states the reason.
     unread : list of str
-        One line per file without an image extension, and per unread array in a file.
+        One line per file without an image extension, and per array that was not read.
     origin : mapping
-        Options with which the images were opened, as recorded in a run; see `nearfar.runs.RunData`.
+        Options with which the images were opened. They are recorded in runs. See
+        `nearfar.runs.RunData`.
 
     Examples
     --------
@@ -70,54 +71,60 @@ class Images(Dataset[Tensor]):
 
     @abstractmethod
     def batch(self, indices: Sequence[int] | Tensor) -> Tensor:
-        """Return a batch of images, [b, c, h, w]: uint8, or float32 with values in [0, 1]."""
+        """Return a batch of images ([b, c, h, w]): uint8, or float32 with values in [0, 1]."""
 
     def names(self) -> list[str]:
-        """Return the name of each image: its path within the folder, or its number."""
+        """Return the name of each image.
+
+        The name is the path relative to the folder or, for other sources, the image's number.
+        """
         digits = len(str(max(len(self) - 1, 0)))
         return [f"{row:0{digits}}" for row in range(len(self))]
 
     def sizes(self, indices: Sequence[int] | Tensor) -> npt.NDArray[np.int32]:
-        """Return the original height and width of some images, in pixels, int32[b, 2]."""
+        """Return the original heights and widths, in pixels, of some images (int32[b, 2])."""
         return np.tile(np.array(self.shape[1:], np.int32), (len(indices), 1))
 
     def uncropped(self, side: int) -> Images:
-        """Return the same images without cropping: stretched to squares if reading crops them.
+        """Return the same images without cropping.
+
+        Images that would be cropped when read are stretched to squares instead.
 
         Parameters
         ----------
         side : int
-            Height and width of the squares, in pixels.
+            Side length of the squares, in pixels.
         """
         return self
 
     def unused(self) -> list[str]:
-        """Return one line per file or array that was not used, with the reason."""
+        """Return one line per unused file or array, which states the reason."""
         return [*self.skipped, *self.unread]
 
     def content(self, indices: Sequence[int] | Tensor) -> Iterator[bytes]:
-        """Yield bytes that identify images on any machine: the pixels, in pieces.
+        """Yield bytes that identify images on any machine.
 
-        Images in files yield their file content instead, since decoders round differently.
+        For most image sets, the bytes are the pixels. Images in files yield the content of the
+        file, since decoders on other machines may round differently.
         """
         yield self.batch(indices).numpy().tobytes()
 
     def __getitems__(self, indices: Sequence[int] | Tensor) -> list[Tensor]:
-        """Return a list of images, [c, h, w] each, for torch's data loaders."""
+        """Return a list of images ([c, h, w]), for torch's data loaders."""
         return list(self.batch(indices))
 
     def __getitem__(self, index: int) -> Tensor:
-        """Return one image, [c, h, w]."""
+        """Return one image ([c, h, w])."""
         return self.batch([index])[0]
 
 
 def to_unit(images: Tensor) -> Tensor:
-    """Convert pixels to float32 with values in [0, 1], the input range of networks.
+    """Convert pixels to float32 values in [0, 1], the input range of the networks.
 
     Parameters
     ----------
     images : Tensor
-        uint8 in [0, 255], or floats in [0, 1].
+        uint8 values in [0, 255], or floats in [0, 1].
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Kinds of images, recognized by their pixels."""
+"""Classification of image sets into kinds, such as photographs, by their pixels."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ _BACKGROUND = 0.35
 
 
 def kind_of(images: Images) -> ImageKind:
-    """Classify images as photographs, gray photographs, shapes or features.
+    """Classify images as photographs, gray photographs, shapes or feature vectors.
 
-    In images of shapes, more than a third of the pixels have the same gray level, the background.
-    Grayscale photographs stored in color count as grayscale.
+    Images are classified as shapes if more than a third of the pixels have the same gray level,
+    that of the background. Grayscale photographs stored as RGB count as gray photographs.
 
     Parameters
     ----------
     images : Images
-        Images to classify; at most 256 of them, evenly spaced, are read.
+        Images to classify. At most 256 images, evenly spaced, are read.
 
     Examples
     --------
@@ -58,6 +58,6 @@ def kind_of(images: Images) -> ImageKind:
 
 
 def _background(image: Tensor) -> Tensor:
-    """Return the fraction of pixels with a grayscale image's most common level."""
+    """Return the fraction of an image's pixels that have the most common gray level."""
     levels = (image * (_LEVELS - 1)).round().long().flatten()
     return torch.bincount(levels, minlength=_LEVELS).max() / levels.numel()

@@ -1,4 +1,4 @@
-"""Labels in tables, and in files next to images."""
+"""Labels from columns of tables and from files next to images."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ WHOLE = ".0"
 
 
 def label_columns(titles: Iterable[str]) -> list[str]:
-    """Return the titles of columns that may hold labels, most likely first.
+    """Return the titles of the columns that may hold labels, the most likely first.
 
-    A column y next to a column x holds coordinates.
+    If there is a column x, a column y is assumed to contain coordinates instead of labels.
 
     Examples
     --------
@@ -41,7 +41,9 @@ def label_columns(titles: Iterable[str]) -> list[str]:
 def label_values(
     labels: Sequence[Any], title: str, name: str, *, text: bool = False
 ) -> list[int | str | None]:
-    """Return labels as integers if all are, otherwise as names; None for missing labels.
+    """Convert a column of labels to integers if all are whole numbers, otherwise to names.
+
+    Missing labels become None.
 
     Parameters
     ----------
@@ -50,7 +52,7 @@ def label_values(
     title, name : str
         Names of the column and of its file, for error messages.
     text : bool
-        Whether all values are text, including numbers.
+        Whether the values were read from text, so that numbers are strings.
 
     Raises
     ------
@@ -80,7 +82,7 @@ def _is_missing(label: Any) -> bool:
 
 
 def _is_number(text: str) -> bool:
-    """Return whether text is a whole number in its usual form: 7 or 7.0, not 007."""
+    """Return whether text is a whole number without leading zeros, such as 7 or 7.0."""
     whole = text.removesuffix(WHOLE)
     digits = whole.removeprefix("-")
     plain = digits.isascii() and digits.isdecimal() and len(digits) <= MAX_DIGITS

@@ -1,4 +1,4 @@
-"""Labels of training and test images."""
+"""Labels of image sets, and splits into training and test images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Rows = npt.NDArray[np.int64]
 
 
 def require_labels(images: Images) -> npt.NDArray[np.int64]:
-    """Return the labels of images, int64[n].
+    """Return the labels of images (int64[n]).
 
     Raises
     ------
@@ -40,7 +40,7 @@ def require_labels(images: Images) -> npt.NDArray[np.int64]:
 
 
 def stratified_split(images: Images, seed: int) -> tuple[Rows, Rows]:
-    """Split labeled images at random: four fifths of each class for training, a fifth for testing.
+    """Split labeled images at random: 80 % of each class for training, 20 % for testing.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def stratified_split(images: Images, seed: int) -> tuple[Rows, Rows]:
     Returns
     -------
     train, test : int64[m] and int64[k]
-        Rows of the training and test parts.
+        Indices of the training and test images.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def stratified_split(images: Images, seed: int) -> tuple[Rows, Rows]:
 
 
 def labels_like(images: Images, like: Images) -> Rows:
-    """Return labels, renumbered to match the classes of other images.
+    """Return the labels of images, renumbered to match the classes of other images.
 
     Parameters
     ----------
@@ -98,8 +98,8 @@ def labels_like(images: Images, like: Images) -> Rows:
     Raises
     ------
     NearfarError
-        If labels are missing, if `like` lacks a class, or if only one of the two has class names,
-        and these are not the class numbers.
+        If labels are missing or if `like` lacks a class. Also if only one of the two has class
+        names, unless each name is the class number.
 
     Examples
     --------
@@ -138,7 +138,7 @@ def class_name(number: int, classes: Sequence[str] | None) -> str:
 
 
 def _check_numbers(named: Images, numbered: Images) -> None:
-    """Check that the name of each class is its number."""
+    """Check that each class name of `named` is a class number of `numbered`."""
     for number, name in enumerate(named.classes or ()):
         if name != str(number):
             raise NearfarError(

@@ -23,13 +23,13 @@ Layout = Literal["flat", "gray", "color"]
 
 
 def layout_of(array: Array) -> tuple[Layout, Shape]:
-    """Return the layout of an array n×h×w or n×h×w×c, and the shape (c, h, w) of its images.
+    """Return the layout of an array (n×h×w or n×h×w×c), and the shape (c, h, w) of its images.
 
     Raises
     ------
     NearfarError
-        If c is neither 1 nor 3, or if images n×h×w are narrower than 8 pixels, which suggests a
-        single picture h×w×c.
+        If c is neither 1 nor 3, or if an n×h×w array has images narrower than 8 pixels, since it is
+        probably a single h×w×c image.
 
     Examples
     --------
@@ -50,15 +50,15 @@ def layout_of(array: Array) -> tuple[Layout, Shape]:
 
 
 def shape_of_rows(features: int, image_shape: tuple[int, ...] | None) -> Shape:
-    """Return the shape (c, h, w) of flattened images.
+    """Return the shape (c, h, w) of images whose pixels are given as rows of an array.
 
     Parameters
     ----------
     features : int
         Values per row.
     image_shape : tuple of int, optional
-        (h, w) or (h, w, c). Default: a square of at least 8×8 pixels, if `features` is its area;
-        otherwise, rows are feature vectors of shape (1, 1, features).
+        Shape as (h, w) or (h, w, c). Default: a square image if `features` is the square of a
+        number ≥ 8; otherwise, rows are feature vectors of shape (1, 1, features).
 
     Raises
     ------
@@ -87,10 +87,10 @@ def shape_of_rows(features: int, image_shape: tuple[int, ...] | None) -> Shape:
 
 
 def pixel_range_of(rows: Array) -> tuple[float, float]:
-    """Return the values of black and white.
+    """Return the pixel values of black and white in an array.
 
-    They are 0 and 255 for uint8, 0 and 1 for floats in that range, and the smallest and largest
-    values otherwise.
+    They are 0 and 255 for uint8; 0 and 1 if all other values are in [0, 1]; and otherwise the
+    smallest and largest values of the array.
 
     Examples
     --------
@@ -106,16 +106,16 @@ def pixel_range_of(rows: Array) -> tuple[float, float]:
 
 
 def warn_about_scale(rows: Array, pixel_range: tuple[float, float], *, stacklevel: int) -> None:
-    """Warn about pixels on a different scale than a model's, such as 0…1 instead of 0…255.
+    """Warn if pixels are on a different scale than a model expects, such as 0…1 instead of 0…255.
 
     Parameters
     ----------
     rows : array
         Pixels.
     pixel_range : tuple of float
-        Values of black and white for the model.
+        Pixel values of black and white that the model expects.
     stacklevel : int
-        See `warnings.warn`; 1 is the caller.
+        See `warnings.warn`. With 1, the warning names the line that calls this function.
 
     Examples
     --------
@@ -150,9 +150,9 @@ def images_from_rows(rows: Array, shape: Shape, pixel_range: tuple[float, float]
     Parameters
     ----------
     rows : array
-        uint8 or float[n, h·w·c].
+        uint8[n, h·w·c] or float[n, h·w·c].
     shape : tuple of int
-        Channels, height, width.
+        Shape (channels, height, width) of each image.
     pixel_range : tuple of float
         Values of black and white.
 
@@ -173,7 +173,7 @@ def images_from_rows(rows: Array, shape: Shape, pixel_range: tuple[float, float]
 
 
 def images_to_array(images: Tensor, layout: Layout, pixel_range: tuple[float, float]) -> Array:
-    """Convert a network's images to an array.
+    """Convert images from a network to an array.
 
     Parameters
     ----------

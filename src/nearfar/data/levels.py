@@ -1,4 +1,4 @@
-"""Pixels with more than eight bits or three bands: mapping of values to gray levels and colors."""
+"""Mapping of pixels with more than 8 bits or more than three bands to gray levels or colors."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
 
 @dataclass(frozen=True)
 class Decoding:
-    """How pixel values in image files are mapped to gray levels.
+    """Options for mapping the pixel values of image files to gray levels.
 
     Parameters
     ----------
     window : (low, high), optional
-        Values of black and white in files with more than 8 bits; for DICOM files, after rescaling.
-        Default: as stated in the files.
+        Pixel values of black and white in files with more than 8 bits; for DICOM files, values
+        after rescaling. Default: as stated in each file.
     bands : tuple of 1 or 3 int, optional
         Bands to use in files with more than three, counted from 1: one for grayscale, or three for
         red, green and blue.
@@ -37,7 +37,8 @@ class Decoding:
     Raises
     ------
     NearfarError
-        If the window is empty or not finite, or the number of bands is neither 1 nor 3.
+        If the window is empty or not finite, if the number of bands is neither 1 nor 3, or if a
+        band is below 1.
 
     Examples
     --------
@@ -72,7 +73,7 @@ AS_STATED = Decoding()
 
 
 class Depth(Enum):
-    """How the values of a file map to black and white, and whether a window must be given.
+    """Kind of the pixel values of a file: how black and white are defined.
 
     Examples
     --------
@@ -92,13 +93,13 @@ class RawPixels(NamedTuple):
     Attributes
     ----------
     values : array [h, w] or [h, w, 3]
-        Values as the file specifies them.
+        Pixel values as specified by the file.
     default_window : (low, high) or None
-        Values of black and white, according to the file or its data type.
+        Pixel values of black and white according to the file or its data type; None if unknown.
     inverted : bool
-        Whether low values are white.
+        Whether the lowest value is white.
     alpha : uint8[h, w] or None
-        Alpha channel, 255 where the image is opaque.
+        Alpha channel, which is 255 where the image is opaque.
 
     Examples
     --------
@@ -118,12 +119,12 @@ class RawPixels(NamedTuple):
         Parameters
         ----------
         window : (low, high), optional
-            Values of black and white; not used for 8-bit pixels. Default: `default_window`.
+            Pixel values of black and white; not used for 8-bit pixels. Default: `default_window`.
 
         Raises
         ------
         UnreadableError
-            If there is no window, or a pixel is not finite.
+            If neither `window` nor `default_window` is known, or a pixel is not finite.
         """
         window = self.default_window if window is None or self.values.dtype == np.uint8 else window
         if self.values.dtype.kind == "f" and not np.isfinite(self.values).all():
@@ -148,7 +149,7 @@ class RawPixels(NamedTuple):
         return image
 
     def range(self) -> Window:
-        """Return the smallest and largest values, ignoring NaN and infinity."""
+        """Return the smallest and largest finite values."""
         values = self.values
         if values.dtype.kind == "f":
             values = values[np.isfinite(values)]

@@ -17,7 +17,7 @@ FILE_CHUNK = 2**20
 
 
 class Item(ABC):
-    """Encoded image that is loaded on demand.
+    """Encoded image that is read when it is needed.
 
     Attributes
     ----------
@@ -26,7 +26,7 @@ class Item(ABC):
     location : str
         Location of the image, as a path relative to the current folder.
     path : Path or None
-        File of the image, if it holds no other images.
+        File of the image. None if the image is part of a larger file.
 
     Examples
     --------
@@ -47,10 +47,10 @@ class Item(ABC):
 
     @abstractmethod
     def load(self) -> Encoded:
-        """Return the encoded image; raise `UnreadableError` if it cannot be read."""
+        """Return the encoded image. Raise `UnreadableError` if it cannot be read."""
 
     def header(self, decoding: Decoding) -> Header:
-        """Return the header; raise `UnreadableError` if this is not an image."""
+        """Return the header. Raise `UnreadableError` if the content is not an image."""
         return read_header(self.load(), decoding)
 
     def content(self) -> Iterator[bytes]:
@@ -60,7 +60,7 @@ class Item(ABC):
 
 
 class FileItem(Item):
-    """Image in a file of its own, named by its path in a folder.
+    """Image file, named by its path relative to a folder.
 
     Examples
     --------
@@ -95,7 +95,7 @@ class Listing:
     Attributes
     ----------
     items : list of Item
-        Images.
+        Images found.
     labels : list of int, str or None, optional
         Class of each image; None if unknown.
     classes : list of str, optional
@@ -121,9 +121,10 @@ class Listing:
 
 
 def merge(parts: Sequence[Listing]) -> Listing:
-    """Merge the contents of several sources, in order.
+    """Merge the images and labels found in several sources, in the given order.
 
-    Labels remain numbers if the class names are the same in all sources.
+    Labels remain class numbers if the class names are the same in all sources; otherwise, they
+    become class names.
     """
     merged = Listing()
     for part in parts:
@@ -144,7 +145,10 @@ def merge(parts: Sequence[Listing]) -> Listing:
 
 
 def _labels(part: Listing, *, named: bool) -> Sequence[int | str | None]:
-    """Return the label of each image; if `named`, class numbers are replaced by names."""
+    """Return the label of each image.
+
+    If `named` is true, class numbers are replaced by class names.
+    """
     labels = part.labels or [None] * len(part.items)
     if not named or part.classes is None:
         return labels

@@ -1,4 +1,4 @@
-"""Image batches, prefetched by worker processes where reading is slow."""
+"""Batches of images, prefetched by worker processes if images are not in memory."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _waiting = False
 
 
 def is_waiting_for_images() -> bool:
-    """Return whether the main thread is waiting for workers, and signals may interrupt it.
+    """Return whether the main thread is waiting for workers, so that signals may interrupt it.
 
     Examples
     --------
@@ -58,26 +58,27 @@ def load_batches(
     images : Images
         Images to read.
     batches : iterable of sequence of int, or of int64[b] or int64[b, 2]
-        Image indices of each batch, iterated once per pass over the loader.
+        Image indices of each batch. The iterable is iterated once per pass over the loader.
     workers : int, optional
-        Number of prefetching processes. Default: none for images in memory, otherwise one per CPU
-        core, at most 8; training processes on one machine share its cores.
+        Number of worker processes. Default: none for images in memory, otherwise one per CPU core,
+        at most 8. If several training processes run on a machine, they share its cores.
 
     Returns
     -------
     DataLoader
-        Pairs (indices, pixels): int64[b] and [b, c, h, w]; or int64[b, 2] and [b, 2, c, h, w],
-        where repeated images are read once. torch's global random numbers are not affected.
+        Loader that yields pairs (indices, pixels). Their shapes are [b] and [b, c, h, w]; or [b, 2]
+        and [b, 2, c, h, w] for batches of pairs, where repeated images are read once. The loader
+        does not change torch's global random state.
 
     Raises
     ------
     NearfarError
-        While iterating: if an image can no longer be read, memory runs out, or a worker dies.
+        During iteration: if an image can no longer be read, memory runs out, or a worker dies.
 
     Notes
     -----
-    Workers send pixels in anonymous memory, which is not limited by the size of ``/dev/shm``. Where
-    processes cannot be started, the current one reads.
+    Workers send pixels in anonymous memory, which is not limited by the size of ``/dev/shm``. If
+    worker processes cannot be started, images are read in the current process.
 
     Examples
     --------
@@ -117,7 +118,10 @@ def sequential_batches(rows: range, batch_size: int) -> list[range]:
 
 
 class _Rows:
-    """Batches as arrays, sent to workers through a pipe: torch sends tensors via ``/dev/shm``."""
+    """Indices of each batch as arrays.
+
+    Arrays are sent to workers through a pipe; torch would send tensors through ``/dev/shm``.
+    """
 
     def __init__(self, batches: Iterable[Sequence[int]] | Iterable[Tensor]) -> None:
         self.batches: Any = batches
@@ -130,7 +134,7 @@ class _Rows:
 
 
 class _Batches(Dataset[Batch]):
-    """Batches of images and their indices."""
+    """Dataset that returns the images and indices of a batch."""
 
     def __init__(self, images: Images) -> None:
         self.images = images
@@ -159,14 +163,14 @@ class _Batches(Dataset[Batch]):
 
 @dataclass(frozen=True)
 class _SharedPixels:
-    """Pixels in anonymous memory that a worker shares."""
+    """Pixels in anonymous memory that a worker shares with its parent process."""
 
     handle: Any
     shape: torch.Size
     dtype: torch.dtype
 
     def tensor(self) -> Tensor:
-        """Map the memory into this process, once."""
+        """Map the memory into this process and return the pixels. Call this once."""
         descriptor = self.handle.detach()
         try:
             memory = mmap.mmap(descriptor, 0)
@@ -175,15 +179,15 @@ class _SharedPixels:
         return torch.frombuffer(memory, dtype=self.dtype).view(self.shape)
 
     def pin_memory(self, device: str | None = None) -> Tensor:
-        """Copy to page-locked memory; the loader calls it in a thread."""
+        """Copy the pixels to page-locked memory. The loader calls this in a thread."""
         return self.tensor().pin_memory()
 
 
 def _shared(pixels: Tensor) -> _SharedPixels | Tensor:
-    """Move a worker's pixels to memory that its parent can map.
+    """Move a worker's pixels to memory that the parent process can map.
 
-    Memory is allocated here, since torch would allocate it in a thread whose errors never reach the
-    parent.
+    Memory is allocated here, since torch would allocate it in a thread, and errors in that thread
+    would not reach the parent.
     """
     with suppress(OSError, AttributeError):  # a system without memfd_create
         descriptor = os.memfd_create("batch")
@@ -201,7 +205,7 @@ def _shared(pixels: Tensor) -> _SharedPixels | Tensor:
 
 
 class _Loader(DataLoader[Batch]):
-    """Data loader that raises one-line errors; torch would add the worker's traceback."""
+    """Data loader that raises one-line errors, to which torch would add the worker's traceback."""
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         try:
@@ -218,7 +222,7 @@ class _Loader(DataLoader[Batch]):
             raise
 
     def _batches(self) -> Iterator[Any]:
-        """Yield the batches that workers send; raise a one-line error if a worker dies."""
+        """Yield the batches that workers send. Raise a one-line error if a worker dies."""
         batches = None
         while True:
             try:
@@ -257,7 +261,7 @@ class _Loader(DataLoader[Batch]):
         return getattr(self._iterator, "_workers", ())
 
     def _dead_worker(self) -> int | None:
-        """Return the exit code of a worker that died, if any."""
+        """Return the exit code of a worker that died, or None if all are alive."""
         for worker in self._workers():
             worker.join(_END_SECONDS / len(self._workers()))
             if worker.exitcode is not None:
@@ -265,7 +269,7 @@ class _Loader(DataLoader[Batch]):
         return None
 
     def _end_workers(self) -> None:
-        """Kill the workers, some of which may hang: torch would wait for them."""
+        """Kill the workers. torch would wait for them, even if some hang."""
         for worker in self._workers():
             worker.kill()
         self._iterator = None
@@ -286,6 +290,9 @@ def _as_is(batch: Any) -> Any:
 
 
 def _leave_process_group(worker: int) -> None:
-    """Shield a worker from signals to the process group, such as Ctrl-C: the parent stops it."""
+    """Shield a worker from signals to the process group, such as Ctrl-C.
+
+    The parent process stops the workers.
+    """
     if hasattr(os, "setpgrp"):
         os.setpgrp()

@@ -29,7 +29,9 @@ _SHOWN = 200
 
 
 def read_csv_manifest(path: Path, name: str) -> Listing:
-    """Read a manifest in text: UTF-8 or UTF-16; with commas, semicolons or tabs.
+    """Read a manifest from a text file with columns separated by commas, semicolons or tabs.
+
+    The text is encoded as UTF-8 or UTF-16.
 
     Raises
     ------
@@ -74,12 +76,12 @@ def read_csv_manifest(path: Path, name: str) -> Listing:
 
 
 def choose_columns(titles: Sequence[str], name: str) -> tuple[str, str | None]:
-    """Return the titles of the columns of paths and, if any, of labels.
+    """Return the titles of the column of paths and of the column of labels, if there is one.
 
     Raises
     ------
     NearfarError
-        If no title is a known title for paths, or two titles are equal.
+        If no title is a known name for paths, or if the title of a chosen column is not unique.
     """
     plain = {"".join(filter(str.isalnum, title.lower())): title for title in reversed(titles)}
     files = next((plain[each] for each in PATH_COLUMNS if each in plain), None)
@@ -109,7 +111,7 @@ def check_single(titles: Sequence[str], used: Iterable[str | None], name: str) -
 def manifest_of(
     root: Path, files: Sequence[Any], labels: Sequence[Any] | None, title: str | None, name: str
 ) -> Listing:
-    """Return the images of a manifest whose columns were read from Parquet."""
+    """Return the images listed in the columns of a Parquet file."""
     paths = ["" if file is None else str(file).strip() for file in files]
     return _images(root, paths, labels, title, name)
 
@@ -128,7 +130,10 @@ def _images(
     *,
     text: bool = False,
 ) -> Listing:
-    """Return the images of rows, without repeated files and rows without a path."""
+    """Return the images listed in the rows of a manifest, each once.
+
+    Rows without a path are skipped.
+    """
     if not files:
         raise NearfarError(f"{name!r} has no rows: expected a path in each")
     listing, first_rows = Listing(), _first_rows(root, files)
@@ -157,7 +162,7 @@ def _images(
 
 
 def _first_rows(root: Path, files: Sequence[str]) -> list[int | None]:
-    """Return the first row with the same path as each row; None without a path."""
+    """Return, for each row, the first row with the same path, or None if the row has no path."""
     first: dict[str, int] = {}
     place = root.absolute()
     return [
@@ -169,7 +174,10 @@ def _first_rows(root: Path, files: Sequence[str]) -> list[int | None]:
 
 
 def _as_spelled(root: Path, file: str) -> FileItem:
-    """Return an image with its path as spelled on disk, in any Unicode normalization."""
+    """Return an image file with its path as spelled on disk.
+
+    The path in the manifest may have another Unicode normalization.
+    """
     item = FileItem(root, file)
     if file.isascii() or exists(item.path):
         return item

@@ -48,12 +48,12 @@ def open_images(
     source : str or path
         One of
 
-        - a folder of image files at any depth, see `FolderImages`, or one image file;
+        - a folder of image files at any depth, see `FolderImages`, or a single image file;
         - a manifest: a .csv, .tsv or .parquet file with a column of paths, named path, file,
           filename or image, and optionally one of labels, named label, class, category or target;
         - a .parquet file with image bytes, as Hugging Face's datasets writes it;
-        - a .tar file in WebDataset's layout, or several such as ``shard-{000000..000009}.tar``;
-        - a video, with `frame_rate`;
+        - a .tar file in WebDataset's layout, or several, such as ``shard-{000000..000009}.tar``;
+        - a video, if `frame_rate` is given;
         - an .npy file, or an .npz file with arrays named images and, optionally, labels, see
           `images_from_array`;
         - mnist:train, mnist:test, fashion-mnist:train or fashion-mnist:test, downloaded if absent;
@@ -71,22 +71,23 @@ def open_images(
     strict : bool
         Whether an unreadable image file raises an error; otherwise it is listed in `skipped`.
     window : (low, high), optional
-        Values of black and white in image files with more than 8 bits; for DICOM files, after
-        rescaling. Default: those stated in the file, or 0 and 65535 for 16-bit files. Images of
-        floats, signed or 32-bit integers have no default: they are skipped, with a warning that
-        states their range, unless all values are in [0, 1].
+        Pixel values of black and white in image files with more than 8 bits; for DICOM files,
+        values after rescaling. Default: those stated in the file, or 0 and 65535 for 16-bit files.
+        Images of floats, of signed integers or of 32-bit integers have no default. They are
+        skipped, with a warning that states the range of their values, unless all values are in
+        [0, 1].
     bands : tuple of 1 or 3 int, optional
         Bands to use in TIFF files with more than three, counted from 1: one for grayscale, or three
         for red, green and blue.
     frame_rate : float, optional
-        Frames per second to take from videos: those shown at 0, 1/rate, 2/rate, … seconds.
+        Number of frames to use per second of video: those shown at 0, 1/rate, 2/rate, … seconds.
     progress : Track
-        Progress display while a folder is read, see `nearfar.progress.Track`.
+        Progress display during reading. See `nearfar.progress.Track`.
 
     Raises
     ------
     NearfarError
-        If the source is unknown, or its content is unusable.
+        If the source does not exist or contains no usable images.
 
     Warns
     -----
@@ -140,7 +141,10 @@ def open_images(
 
 
 def _path(name: str) -> Path:
-    """Return a path as spelled on disk."""
+    """Return a path as spelled on disk.
+
+    The given name may have another Unicode normalization.
+    """
     path = Path(name)
     with suppress(RuntimeError):  # an unknown user's home
         path = path.expanduser()
@@ -151,7 +155,7 @@ def _path(name: str) -> Path:
 
 
 def _listing(path: Path, name: str, frame_rate: float | None) -> Listing | None:
-    """Return the images in a file that holds or lists several; None for other files."""
+    """Return the images in a manifest, Parquet, tar or video file; None for other files."""
     extension = path.suffix.lower()
     if extension in MANIFEST_EXTENSIONS:
         return read_csv_manifest(path, name)
@@ -171,7 +175,7 @@ def _listing(path: Path, name: str, frame_rate: float | None) -> Listing | None:
 
 
 def _shards(name: str) -> Listing:
-    """Return the images of a pattern such as ``shard-{000000..000009}.tar``."""
+    """Return the images in the files of a pattern such as ``shard-{000000..000009}.tar``."""
     names = shards_of(name)
     if names == [name]:
         raise NearfarError(

@@ -1,4 +1,4 @@
-"""Parquet files of image bytes, as written by Hugging Face, or of image paths."""
+"""Parquet files that contain image bytes, as written by Hugging Face's datasets, or image paths."""
 
 from __future__ import annotations
 
@@ -51,7 +51,10 @@ class RowItem(Item):
 
 
 class ImageColumn:
-    """Column of encoded images, read by whole row groups; the latest groups are cached."""
+    """Column of encoded images.
+
+    It is read in whole row groups, the latest of which are cached.
+    """
 
     def __init__(self, path: Path, name: str, starts: list[int]) -> None:
         self.path, self.name, self.starts = path, name, starts
@@ -59,7 +62,7 @@ class ImageColumn:
         self._key = uuid4().hex
 
     def read(self, row: int) -> Encoded:
-        """Return the bytes of an encoded image, or its path."""
+        """Return an encoded image, or the path of its file."""
         group = bisect.bisect_right(self.starts, row) - 1
         with _lock:
             values = _read_group(str(self.path), group, self.name, self._key)
@@ -75,12 +78,12 @@ class ImageColumn:
 
 
 def read_parquet(path: Path, name: str) -> Listing:
-    """Return the images that a Parquet file holds or lists.
+    """Return the images in a Parquet file of image bytes, or those listed in one of image paths.
 
     Raises
     ------
     NearfarError
-        If the file is damaged, or holds neither image bytes nor paths.
+        If the file is damaged, or contains neither image bytes nor paths.
     """
     schema = _schema(path, name)
     if "embedding" in schema.names:
@@ -157,7 +160,10 @@ def _read_group(path: str, group: int, column: str, key: str) -> Any:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[parquet.ParquetFile]:
-    """Open a Parquet file; pyarrow would mistake some paths for URIs, and reject some names."""
+    """Open a Parquet file.
+
+    Python opens the file, since pyarrow mistakes some paths for URIs and rejects some names.
+    """
     with path.open("rb") as file, parquet.ParquetFile(file) as content:
         yield content
 
@@ -173,7 +179,7 @@ def _schema(path: Path, name: str) -> Any:
 
 
 def _features(schema: Any) -> Mapping[str, Any]:
-    """Return the features that Hugging Face's datasets stored in the metadata."""
+    """Return the column types that Hugging Face's datasets stored in the metadata."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
     except (KeyError, TypeError, ValueError):
@@ -186,7 +192,10 @@ def _kind(feature: Any) -> Any:
 
 
 def _image_column(schema: Any, features: Mapping[str, Any]) -> str | None:
-    """Return the column of image bytes: by metadata, by name, or the only candidate."""
+    """Return the name of the column of image bytes, or None.
+
+    It is chosen by metadata, then by name, or because it is the only column of bytes.
+    """
     fitting = [field.name for field in schema if _holds_bytes(field.type)]
     stated = [name for name in fitting if _kind(features.get(name)) == "Image"]
     if stated:
@@ -204,7 +213,7 @@ def _holds_bytes(kind: Any) -> bool:
 
 
 def _label_column(schema: Any, features: Mapping[str, Any]) -> tuple[str | None, list[str] | None]:
-    """Return the label column and its class names."""
+    """Return the name of the label column and its class names; None for each that is missing."""
     stated = [name for name in schema.names if _kind(features.get(name)) == "ClassLabel"]
     named = label_columns(reversed(schema.names))
     title = next((name for name in named if name in stated), None)
@@ -218,7 +227,7 @@ def _label_column(schema: Any, features: Mapping[str, Any]) -> tuple[str | None,
 
 
 def _names(file: Any, schema: Any, title: str, total: int) -> list[str]:
-    """Return the paths stored with the images, if all differ; otherwise, row numbers."""
+    """Return the name of each image: the stored paths if all differ, otherwise the row numbers."""
     if pyarrow.types.is_struct(schema.field(title).type):
         with_path = any(
             schema.field(title).type.field(i).name == "path"
@@ -236,7 +245,10 @@ def _names(file: Any, schema: Any, title: str, total: int) -> list[str]:
 def _add_labels(
     listing: Listing, values: list[Any], classes: list[str] | None, title: str, name: str
 ) -> None:
-    """Set the labels of rows; -1 means unknown, as in test sets."""
+    """Set the labels of the images found.
+
+    If there are class names, -1 means that the label is unknown, as in test sets.
+    """
     values = [None if value == -1 and classes is not None else value for value in values]
     if all(value is None for value in values):
         return

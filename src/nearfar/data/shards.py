@@ -1,4 +1,7 @@
-"""Tar shards in WebDataset's layout: key.jpg with key.cls, key.json or key.txt; never extracted."""
+"""Tar files in WebDataset's layout: key.jpg with key.cls, key.json or key.txt.
+
+The files are read without extraction.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,7 @@ _RANGE = re.compile(r"\{(\d{1,12})\.\.(\d{1,12})\}")
 
 
 class MemberItem(Item):
-    """Image in a tar file, at an offset."""
+    """Image in a tar file."""
 
     __slots__ = ("offset", "shard", "size")
 
@@ -52,7 +55,7 @@ class MemberItem(Item):
         return self.read()
 
     def read(self) -> bytes:
-        """Return the content of the member."""
+        """Return the bytes of the image."""
         try:
             with self.shard.open("rb") as file:
                 file.seek(self.offset)
@@ -66,14 +69,16 @@ class MemberItem(Item):
 
 @dataclass
 class _Sample:
-    """Members of one key."""
+    """Members of a tar file that share a key: images and other parts."""
 
     images: list[MemberItem] = field(default_factory=list)
     parts: dict[str, MemberItem] = field(default_factory=dict)
 
 
 def shards_of(pattern: str) -> list[str]:
-    """Return the paths of a pattern such as ``shard-{000000..000009}.tar``, or the path itself.
+    """Return the paths that a pattern such as ``shard-{000000..000009}.tar`` stands for.
+
+    A path without a pattern is returned as a list of one.
 
     Raises
     ------
@@ -99,12 +104,12 @@ def shards_of(pattern: str) -> list[str]:
 
 
 def find_members(path: Path, prefix: str) -> Listing:
-    """Return the images in a tar file, by their offsets.
+    """Find the images in a tar file, with their labels.
 
     Parameters
     ----------
     path : Path
-        The file.
+        Path of the tar file.
     prefix : str
         Prefix of image names.
     """
@@ -146,10 +151,12 @@ def find_members(path: Path, prefix: str) -> Listing:
 def _members(
     path: Path, place: str, listing: Listing, unread: Counter[str]
 ) -> dict[str, tuple[int, int]]:
-    """Return the offset and size of each file by name, without reading its content.
+    """Return the offset and size of each member of a tar file, by name.
 
-    As in an extracted archive, the last of several members with the same name replaces the others,
-    and links are replaced with their targets.
+    The content is not read.
+
+    As in an extracted archive, the last of several members with the same name replaces the others.
+    Links are replaced with their targets.
     """
     members: dict[str, tuple[int, int]] = {}
     links: dict[str, str] = {}
@@ -193,7 +200,10 @@ def _members(
 
 
 def _choose(sample: _Sample, unread: Counter[str]) -> list[MemberItem]:
-    """Return the images of a sample: key.jpg before key.mask.png."""
+    """Return the images of a sample.
+
+    If there are images named like key.jpg, those named like key.mask.png are not used.
+    """
     plain = [item for item in sample.images if item.name.rpartition("/")[2].count(".") == 1]
     if not plain:
         return sample.images
@@ -211,13 +221,13 @@ def _text(item: MemberItem) -> str:
 
 
 def _are_captions(texts: Sequence[MemberItem]) -> bool:
-    """Return whether texts describe single images instead of naming classes."""
+    """Return whether texts are captions of single images instead of class names."""
     some = [_text(each) for each in texts[:1000]]
     return len(set(some)) > max(1, len(some) // 2) or any(len(each) > MAX_NAME for each in some)
 
 
 def _label(parts: Mapping[str, MemberItem], captions: bool) -> tuple[str | None, str]:
-    """Return the class of a sample, and the part that contains it."""
+    """Return the label of a sample, or None, and the extension of the part that contains it."""
     for kind in LABEL_PARTS:
         if kind not in parts or (kind == "txt" and captions):
             continue

@@ -19,7 +19,7 @@ Channels = Literal[1, 3]
 
 
 def check_size(size: Size | None) -> tuple[int, int] | None:
-    """Return a size as (height, width), or None for None.
+    """Return a size as (height, width). None is returned unchanged.
 
     Raises
     ------

@@ -48,11 +48,11 @@ Read = Callable[[Encoded, Shape], Tensor]
 
 
 class StoredImages(Images):
-    """Encoded images from any kind of storage.
+    """Images that are stored in encoded form, in files or in parts of files.
 
     All headers are read at the start. Pixels are kept in memory if they take at most 1 GiB. Larger
-    sets are decoded on demand; an image that turns out to be damaged is replaced with a gray image,
-    with a warning.
+    sets are decoded batch by batch. If an image then proves to be damaged, a gray image replaces
+    it, with a warning.
 
     Parameters
     ----------
@@ -63,31 +63,34 @@ class StoredImages(Images):
     size, channels, strict, progress
         See `nearfar.data.open_images`.
     decoding : Decoding
-        How pixel values are mapped to gray levels. Floats, signed and 32-bit integers are not used
-        without a window, unless all values are in [0, 1].
+        How pixel values are mapped to gray levels. Images of floats, of signed integers or of
+        32-bit integers are not used without a window, unless all values are in [0, 1].
     read : callable, optional
-        Decoder, from an encoded image and (c, h, w) to uint8[c, h, w]. Default: `read_image`.
+        Function that takes an encoded image and a shape (c, h, w), and returns the decoded image
+        (uint8[c, h, w]). Default: `read_image`.
 
     Attributes
     ----------
     items : list of Item
         The encoded images.
     decoding : Decoding
-        As given, or with the window (0, 1) if all values of unknown range are in [0, 1].
+        As given, or with the window (0, 1). That window is chosen if the files do not state black
+        and white and all values are in [0, 1].
 
     Raises
     ------
     NearfarError
         If no image is readable, if images are smaller than 8 pixels and no size is given, or if an
-        image is unreadable and `strict` is true. Later, if an image can no longer be read.
+        image is unreadable and `strict` is true. When images are read later: if an image can no
+        longer be read.
 
     Warns
     -----
     UserWarning
         If some images have no label, so that labels are not used; if images are animations, of
-        which only the first frame is used; if a format needs an extra that is not installed; if
-        files of unknown range are not used; or if the brightest pixel of all images is below 1/16
-        of white.
+        which only the first frame is used; if a format requires an extra that is not installed; if
+        files are not used because they do not state black and white; or if the brightest pixel of
+        all images is below 1/16 of white.
 
     Examples
     --------
@@ -167,7 +170,7 @@ class StoredImages(Images):
         return len(self.items)
 
     def batch(self, indices: Sequence[int] | Tensor) -> Tensor:
-        """See `Images`; uint8."""
+        """See `Images`. The type is uint8."""
         if self.in_memory:
             return self._kept.batch(indices)
         items = [self.items[index] for index in as_index(indices).tolist()]
@@ -194,7 +197,7 @@ class StoredImages(Images):
         return self._sizes[as_index(indices).numpy()]
 
     def uncropped(self, side: int) -> Images:
-        """See `Images`; stretched images are decoded when used."""
+        """See `Images`. Stretched images are decoded when they are read."""
         heights, widths = self._sizes.T
         if self._has_own_reader or (heights * self.shape[2] == widths * self.shape[1]).all():
             return self
@@ -204,11 +207,11 @@ class StoredImages(Images):
         return whole
 
     def names(self) -> list[str]:
-        """See `Images`; unprintable characters are escaped."""
+        """See `Images`. Unprintable characters are escaped."""
         return [printable(item.name) for item in self.items]
 
     def full_size(self, row: int) -> Tensor:
-        """Return an image at its original size, uint8[3, h, w].
+        """Return an image (uint8[3, h, w]) at its original size.
 
         Raises
         ------
@@ -219,7 +222,7 @@ class StoredImages(Images):
         return read_image(self.items[row].load(), (3, height, width), self.decoding)
 
     def _label(self, labels: Sequence[int | str | None], classes: list[str] | None) -> None:
-        """Set the labels of all images, unless some are missing."""
+        """Set the labels of all images. If some are missing, set none, with a warning."""
         if None in labels:
             first = self.names()[labels.index(None)]
             warnings.warn(
@@ -234,10 +237,11 @@ class StoredImages(Images):
     def _with_window(
         self, decoding: Decoding, items: Sequence[Item], headers: Sequence[Header]
     ) -> Decoding:
-        """Return a decoding with the window (0, 1) if all values of unknown range are in [0, 1].
+        """Return `decoding`, with the window (0, 1) if that fits the files.
 
-        Floats, signed and 32-bit integers of any other range get no window: one based on the
-        brightest pixel would depend on the set of images.
+        The window fits if no file states black and white and all values are in [0, 1]. Other values
+        are given no window, since one based on the brightest pixel would depend on the set of
+        images.
         """
         unknown = [row for row, header in enumerate(headers) if header.depth is Depth.UNKNOWN]
         stated = any(header.depth in (Depth.STATED, Depth.FULL) for header in headers)
@@ -266,7 +270,7 @@ class StoredImages(Images):
             return None
 
     def _warn_of_missing_readers(self) -> None:
-        """Warn about extras that would read skipped images."""
+        """Warn that some files are not used because an extra is not installed."""
         for (kind, extra), count in sorted(self._missing.items()):
             warnings.warn(
                 f"{self.name!r}: {count} files are not used, each {kind}: run pip install "
@@ -298,7 +302,10 @@ class StoredImages(Images):
             )
 
     def _warn_of_range(self, items: Sequence[Item], headers: Sequence[Header]) -> bool:
-        """Warn if deep images use little of the range of their type; return whether they do."""
+        """Warn if images with more than 8 bits use less than 1/16 of the range of their type.
+
+        Return whether they do.
+        """
         full = [items[row] for row, each in enumerate(headers) if each.depth is Depth.FULL]
         if self.decoding.window is not None or not full:
             return False
@@ -322,7 +329,10 @@ class StoredImages(Images):
         return True
 
     def _levels(self, item: Item) -> tuple[int, int] | None:
-        """Return the lowest and the highest level of an image."""
+        """Return the lowest and highest pixel values of a decoded image.
+
+        Return None if the image is unreadable.
+        """
         try:
             pixels = self._decode(item)
         except UnreadableError:
@@ -330,7 +340,7 @@ class StoredImages(Images):
         return int(pixels.min()), int(pixels.max())
 
     def _warn_if_dark(self, batches: Iterable[Tensor]) -> None:
-        """Check the brightness of the first images, or of all images in memory, once."""
+        """Warn if images are dark, at the first call only."""
         if self._unseen:
             warn_if_dark(batches, 255, self.name, stacklevel=4)
             self._unseen = False
@@ -345,7 +355,10 @@ class StoredImages(Images):
         return self._decoder(item.load(), self.shape)
 
     def _replace(self, item: Item, error: UnreadableError) -> Tensor:
-        """Return gray pixels in place of a damaged image; raise an error if its file changed."""
+        """Return a gray image in place of a damaged one, with a warning.
+
+        If images are read strictly or the file has changed, raise an error instead.
+        """
         try:
             item.header(self.decoding)
         except UnreadableError:
@@ -362,7 +375,7 @@ class StoredImages(Images):
         description: str,
         progress: Track,
     ) -> Iterator[tuple[int, R]]:
-        """Yield the result of reading each item, in order, without unreadable items."""
+        """Yield the row and the result of reading each item, in order. Skip unreadable items."""
         results = enumerate(map_in_threads(partial(_attempt, read), items))
         for row, result in progress(results, description, len(items)):
             if isinstance(result, UnreadableError):
@@ -394,7 +407,7 @@ class StoredImages(Images):
         )
 
     def _default_size(self, sizes: set[tuple[int, int]]) -> tuple[int, int]:
-        """Return height and width for images without a given size."""
+        """Return the height and width to use if the user gives no size."""
         height, width = next(iter(sizes))
         if len(sizes) > 1 or max(height, width) > MAX_COMMON_SIDE:
             return DEFAULT_SIDE, DEFAULT_SIDE
@@ -407,7 +420,7 @@ class StoredImages(Images):
 
 
 def map_in_threads(read: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """Yield `read(item)` for each item, in order, computed by threads a few items ahead.
+    """Yield `read(item)` for each item, in order. Threads read a few items ahead.
 
     Examples
     --------

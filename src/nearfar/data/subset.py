@@ -14,14 +14,14 @@ from nearfar.data.images import Images
 
 
 class Subset(Images):
-    """Some rows of an image set, in any order, without copying.
+    """Selected images of an image set, in any order. The images are not copied.
 
     Parameters
     ----------
     images : Images
-        Full set.
+        Full image set.
     rows : int64[m]
-        Rows of the full set; rows may repeat.
+        Indices in the full set. Indices may repeat.
 
     Examples
     --------
@@ -58,6 +58,6 @@ class Subset(Images):
         return Subset(self.images.uncropped(side), self.rows)
 
     def names(self) -> list[str]:
-        """See `Images`; the names of the full set."""
+        """See `Images`. Names are those in the full set."""
         names = self.images.names()
         return [names[row] for row in self.rows.tolist()]

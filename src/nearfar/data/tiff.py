@@ -1,4 +1,4 @@
-"""TIFF files that Pillow cannot fully read: deep colors, floats, and many bands."""
+"""TIFF files that Pillow cannot fully read: colors of more than 8 bits, floats, and many bands."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _MAX_PAGES = 100
 
 
 class TiffTags(NamedTuple):
-    """Pixel format of the image in a TIFF file, from the tags of its page."""
+    """Pixel format of the image in a TIFF file, as stated by the tags."""
 
     size: tuple[int, int]
     bits: int
@@ -55,7 +55,7 @@ class TiffTags(NamedTuple):
 
     @property
     def depth(self) -> Depth:
-        """How the values map to black and white."""
+        """How pixel values map to black and white."""
         if self.kind == UNSIGNED and self.bits <= 16:
             return Depth.LEVELS if self.bits <= 8 else Depth.FULL
         return Depth.UNKNOWN
@@ -83,7 +83,7 @@ class TiffTags(NamedTuple):
 
     @property
     def is_garbled(self) -> bool:
-        """Whether Pillow reads wrong values, and no other reader knows the colors."""
+        """Whether Pillow would read wrong values, and no other reader knows the color space."""
         return self.photometric > RGB and self.separate and self.bits > 8
 
 
@@ -93,7 +93,9 @@ def is_part(tags: Any) -> bool:
 
 
 def whole_pages(file: BinaryIO) -> list[int]:
-    """Return the numbers of the pages that are images, from 0.
+    """Return the indices of the pages that are images.
+
+    Smaller copies and masks of other pages do not count. Indices start at 0.
 
     Raises
     ------
@@ -113,7 +115,7 @@ def _check_count(images: int, pages: int) -> None:
 
 
 def _directories(file: BinaryIO) -> Iterator[Any]:
-    """Yield the tags of each page."""
+    """Yield the tags of each page of a TIFF file."""
     file.seek(0)
     head = file.read(8)
     if head[2:3] == b"+" or head[3:4] == b"+":
@@ -130,7 +132,7 @@ def _directories(file: BinaryIO) -> Iterator[Any]:
 
 
 def read_tiff_tags(file: BinaryIO) -> TiffTags:
-    """Read the tags of the first page that is an image; some tags may be absent."""
+    """Read the tags of the first page that is an image. Absent tags have their default values."""
     page, tags = 0, next(_directories(file))
     for number, each in enumerate(_directories(file) if is_part(tags) else ()):
         if not is_part(each):
@@ -198,12 +200,12 @@ def tiff_reader() -> Any:
 
 
 def read_tiff(file: BinaryIO, tags: TiffTags, decoding: Decoding) -> RawPixels:
-    """Read selected bands at full depth.
+    """Read the selected bands at full bit depth.
 
     Raises
     ------
     UnreadableError
-        See `choose_bands`; or if the file holds several images.
+        See `choose_bands`. Also if the file holds several images.
     """
     bands = choose_bands(tags, decoding)
     check_pixels(*tags.size, tags.samples)

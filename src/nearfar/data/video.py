@@ -1,4 +1,4 @@
-"""Video files: safe opening, upright frames with square pixels, and sampling at a frame rate."""
+"""Frames of video files, rotated upright, with square pixels, and sampled at a frame rate."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def choose_stream(container: Any, name: str) -> Any:
     Raises
     ------
     NearfarError
-        If there is none, it cannot be decoded, or frames have too many pixels.
+        If there is no video stream, it cannot be decoded, or its frames have too many pixels.
 
     Examples
     --------
@@ -126,7 +126,7 @@ def choose_stream(container: Any, name: str) -> Any:
 
 
 def is_video(path: str | os.PathLike[str]) -> bool:
-    """Return whether a file can be opened as a video, whatever its name.
+    """Return whether a file can be opened as a video, regardless of its name.
 
     Examples
     --------
@@ -190,7 +190,7 @@ def pixel_aspect(stream: Any) -> Fraction:
 
 
 def video_reason(error: BaseException) -> str:
-    """Return the message of a PyAV error, without its number and the name of its function.
+    """Return the message of a PyAV error, without the error number and the function name.
 
     Examples
     --------
@@ -201,10 +201,10 @@ def video_reason(error: BaseException) -> str:
 
 
 def frame_reformatter() -> Any:
-    """Return a single-threaded converter of frames to another pixel format.
+    """Return a function that converts frames to another pixel format on one thread.
 
-    Use one converter for all frames, since creating it takes longer than using it. With several
-    threads, pixels differ from run to run in some formats (libswscale 9.5).
+    Reuse the function for all frames, since creating it takes longer than calling it. With several
+    threads, the pixels of some formats would differ from run to run (libswscale 9.5).
 
     Examples
     --------
@@ -218,7 +218,7 @@ def frame_reformatter() -> Any:
 
 
 def rotate_frame(pixels: Pixels, frame: Any, name: str) -> Pixels:
-    """Rotate and flip pixels, [h, w] or [h, w, 3], by the display matrix of their frame.
+    """Rotate and flip pixels ([h, w] or [h, w, 3]) by the display matrix of their video frame.
 
     Raises
     ------
@@ -282,9 +282,9 @@ def find_frames(path: Path, rate: float, prefix: str) -> Listing:
     path : Path
         Video file.
     rate : float
-        Frames per second; each frame is used at most once.
+        Number of frames to use per second. Each frame is used at most once.
     prefix : str
-        Name of the video, before ``#t=SECONDS``.
+        Name of the video. Images are named ``PREFIX#t=SECONDS``.
 
     Raises
     ------
@@ -345,7 +345,10 @@ def _at_rate(stamps: list[int], base: Fraction, rate: float) -> list[int]:
 
 
 class _Video:
-    """Frames of a video by timestamp, decoded in order as far as possible."""
+    """Frames of a video by timestamp.
+
+    Frames are decoded in order as far as possible.
+    """
 
     def __init__(self, path: Path, stamps: list[int], gray: bool) -> None:
         self.path, self.stamps, self.gray = path, frozenset(stamps), gray
@@ -363,7 +366,7 @@ class _Video:
         raise NearfarError(f"{str(self.path)!r} has no readable frame: {why}")
 
     def frame(self, stamp: int) -> Image.Image:
-        """Return the frame with a given timestamp; raise `UnreadableError` if it is damaged."""
+        """Return the frame with a given timestamp. Raise `UnreadableError` if it is damaged."""
         with _lock:
             try:
                 return _reader(self).frame(stamp)
@@ -372,7 +375,7 @@ class _Video:
 
 
 class _Reader:
-    """Open video with a position, and frames that were decoded but not yet requested."""
+    """Open video with the current position, and frames that are decoded, but not yet requested."""
 
     def __init__(self, video: _Video) -> None:
         self.video = video
@@ -414,8 +417,8 @@ class _Reader:
     def _seek(self, stamp: int) -> None:
         """Seek to a frame at or before a timestamp.
 
-        In some formats, a seek ends between key frames, so that the first decoded frame is too
-        late.
+        In some formats, a seek may end between key frames, so that the first decoded frame comes
+        after the timestamp. The seek is then repeated from an earlier time.
         """
         self._position = None
         start = min(self.video.stamps)
@@ -477,7 +480,7 @@ _readers: OrderedDict[tuple[int, int], _Reader] = OrderedDict()
 
 
 def _reader(video: _Video) -> _Reader:
-    """Return the open video; a forked process opens its own."""
+    """Return the reader of a video. A forked process opens the video again."""
     key = (os.getpid(), id(video))
     reader = _readers.pop(key, None)
     if reader is None or reader.video is not video:

@@ -1,4 +1,4 @@
-"""Defense of classifiers by purification, and attacks that measure its robustness."""
+"""Defense of classifiers by purification, and attacks that measure the robustness."""
 
 from nearfar.defense.adversarial_training import train_adversarially
 from nearfar.defense.assessment import MIN_IMAGES_FOR_MASKING, Assessment, assess

@@ -21,7 +21,7 @@ _BATCH_SIZE = 128
 def train_adversarially(
     classifier: Classifier, images: Images, *, epsilon: float, epochs: int, seed: int = 0
 ) -> Classifier:
-    """Return a copy of a classifier, trained further on adversarial images [1]_.
+    """Return a copy of a classifier that was trained further on adversarial images [1]_.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def train_adversarially(
     images : Images
         Labeled training images.
     epsilon : float
-        Maximum change per pixel, in (0, 1].
+        Maximum change per pixel, ε, in (0, 1].
     epochs : int
         Passes over the images.
     seed : int
@@ -39,7 +39,7 @@ def train_adversarially(
     Returns
     -------
     Classifier
-        Classifier in evaluation mode, on the CPU.
+        The new classifier, in evaluation mode and on the CPU.
 
     Raises
     ------

@@ -50,13 +50,13 @@ class Assessment:
     clean : Outcome
         Outcome without an attack.
     substitute : float
-        Accuracy of the attacker's substitute on the clean images, in [0, 1].
+        Accuracy of the attacker's substitute classifier on the clean images, in [0, 1].
     epsilons : tuple of float
-        Maximum changes per pixel, ε.
+        Values of ε, the maximum change per pixel.
     curves : dict
-        List with one `Outcome` per ε, by threat model and attack.
+        Mapping from (threat model, attack) to a list with one `Outcome` for each ε.
     masking : MaskingCheck or None
-        Result of the gradient masking check; None if there are fewer than 100 images.
+        Result of the gradient masking check. None if there are fewer than 100 images.
 
     Examples
     --------
@@ -103,19 +103,20 @@ def assess(
     defended : DefendedClassifier
         Classifier and its defense.
     images : Images
-        Labeled images of the classifier's shape. The attacker gets 150 of them (or half, if there
-        are fewer than 300), and trains a substitute on the undefended classifier's predictions.
+        Labeled images of the classifier's input shape. The attacker gets 150 of these images, or
+        half if there are fewer than 300, and trains a substitute classifier on the predictions of
+        the undefended classifier.
     attacks : sequence of str
-        Names of attacks; see `attack`. Gradient attacks run under "transfer", "white-box-unaware"
-        and "white-box-aware"; the others run under "decision-based".
+        Names of attacks. See `attack`. Gradient attacks run under the threat models "transfer",
+        "white-box-unaware" and "white-box-aware"; other attacks run under "decision-based".
     epsilons : sequence of float
-        Maximum changes per pixel, in (0, 1].
+        Values of ε, the maximum change per pixel, in (0, 1].
     count : int
-        Number of images to attack, drawn at random from the rest.
+        Number of images to attack, drawn at random from those that the attacker does not get.
     seed : int
         Random seed.
     track : Track
-        Progress display; see `nearfar.progress.Track`.
+        Progress display. See `nearfar.progress.Track`.
 
     Returns
     -------
@@ -125,8 +126,8 @@ def assess(
     Raises
     ------
     NearfarError
-        If the classifier does not accept the images, or is no better than chance on them; if all
-        images belong to one class; or if an option is out of range.
+        If the classifier does not accept the images, or its accuracy is no better than chance; if
+        all images belong to one class; or if an option is out of range.
 
     Examples
     --------

@@ -52,10 +52,11 @@ def _pgd(art: Any, classifier: Any, epsilon: float) -> Any:
 
 
 def _autoattack(art: Any, classifier: Any, epsilon: float) -> Any:
-    """Return the attacks of AutoAttack that ART provides, each with one start as in AutoAttack.
+    """Return an ensemble of the attacks of AutoAttack that ART provides, with one start for each.
 
-    F. Croce, M. Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse
-    parameter-free attacks", ICML 2020. ART lacks FAB and targeted APGD.
+    AutoAttack also uses FAB and targeted APGD, which ART lacks. See F. Croce, M. Hein, "Reliable
+    evaluation of adversarial robustness with an ensemble of diverse parameter-free attacks", ICML
+    2020.
     """
     common = {"eps": epsilon, "batch_size": _BATCH_SIZE, "verbose": False}
     climbs = [
@@ -90,10 +91,13 @@ def _hop_skip_jump(art: Any, classifier: Any, epsilon: float) -> Any:
 
 
 def _search_or_stay(hop_skip_jump: Any) -> Callable[..., Any]:
-    """Return a search that keeps its last adversarial image if ART's search ends at a clean image.
+    """Return ART's binary search for the decision boundary, with a fallback.
 
-    Rounding can end the search just across the decision boundary. ART would then halve its next
-    step forever.
+    If the search does not end at an adversarial image, the image at the start of the search is
+    returned.
+
+    Rounding errors can end the search just across the boundary. ART would then halve the next step
+    forever.
     """
     search, is_adversarial = (
         hop_skip_jump._binary_search,
@@ -133,9 +137,9 @@ def attack(
     Parameters
     ----------
     name : {"fgsm", "pgd", "autoattack", "square", "hop-skip-jump"}
-        Attack: the first three use gradients, the others queries.
+        Attack. The first three use gradients; the others query the classifier.
     threat : {"transfer", "white-box-unaware", "white-box-aware", "decision-based"}
-        Threat model, which defines the attacker's access; see `THREATS`.
+        Threat model, which defines what the attacker has access to. See `THREATS`.
     defended : DefendedClassifier
         Classifier and its defense.
     images : float[n, c, h, w]
@@ -143,17 +147,17 @@ def attack(
     labels : int64[n]
         Classes of the images.
     epsilons : sequence of float
-        Maximum changes per pixel, ε, in (0, 1].
+        Values of ε, the maximum change per pixel, in (0, 1].
     substitute : nn.Module, optional
-        Attacker's substitute, required for "transfer".
+        Attacker's substitute classifier, required for "transfer".
     seed : int
         Random seed for the attack.
 
     Yields
     ------
     float32[n, c, h, w]
-        Adversarial images for each ε in turn, within ε of the clean images, with values in [0, 1];
-        on the CPU.
+        Adversarial images for each ε in turn, on the CPU, with values in [0, 1]. Each pixel differs
+        by at most ε from the clean image.
 
     Raises
     ------
@@ -210,7 +214,7 @@ def check_attack(name: str) -> None:
     Raises
     ------
     NearfarError
-        If the name is unknown; the message lists the known attacks.
+        If the name is unknown. The message lists the known attacks.
     """
     if name not in ATTACKS:
         raise NearfarError(f"attack {name!r} is unknown: expected {', '.join(ATTACKS)}")
@@ -222,7 +226,7 @@ def check_attacks(names: Sequence[str]) -> None:
     Raises
     ------
     NearfarError
-        If a name is unknown, or there are no names; the message lists the known attacks.
+        If a name is unknown, or there are no names. The message lists the known attacks.
 
     Examples
     --------
@@ -240,7 +244,7 @@ def check_fits(name: str, num_classes: int) -> None:
     Raises
     ------
     NearfarError
-        If the attack needs more classes; the message names another attack.
+        If the attack requires more classes. The message names another attack.
     """
     if name == "autoattack" and num_classes < _MIN_CLASSES_AUTOATTACK:
         raise NearfarError(
@@ -264,7 +268,7 @@ def _estimator(module: nn.Module, shape: tuple[int, int, int]) -> Any:
 
 
 class _Float32(nn.Module):
-    """Module that casts images to float32, since HopSkipJump queries with float64."""
+    """Module that casts images to float32, since HopSkipJump queries classifiers with float64."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -287,11 +291,11 @@ def _generate(
 def _hop_from_other_images(
     estimator: Any, clean: _Array, labels: _Array, targeted: bool, seed: int
 ) -> _Array:
-    """Return the result of HopSkipJump, started from an image of another class for each image.
+    """Return the result of HopSkipJump, which starts from an image of another class.
 
-    The starting image has another predicted class or, if there is none, another true class.
-    Misclassified images are not changed: an untargeted attack would leave their predicted class,
-    and might correct them.
+    Each attack starts from a random image that has another predicted class or, if there is none,
+    another true class. Images that are already misclassified are returned unchanged, since an
+    untargeted attack might turn them into correctly classified images.
     """
     art = require("art.attacks.evasion", extra="defense")
     predicted = estimator.predict(clean, batch_size=_BATCH_SIZE).argmax(1)
@@ -320,7 +324,7 @@ def _hop_from_other_images(
 
 
 def _runner_up(target: nn.Module, images: Tensor, labels: Tensor) -> _Array:
-    """Return the most likely wrong class of each image, int64[n], ignoring the rejection class."""
+    """Return the most likely wrong class of each image (int64[n]), except for rejection."""
     with torch.no_grad():
         logits = apply_in_batches(target, images, device_of(target))[:, :-1]
     return logits.scatter(1, labels.cpu()[:, None], -torch.inf).argmax(1).numpy()
@@ -328,7 +332,7 @@ def _runner_up(target: nn.Module, images: Tensor, labels: Tensor) -> _Array:
 
 @contextmanager
 def seed_art(seed: int) -> Iterator[None]:
-    """Seed the global random generators that ART uses, and restore them afterward."""
+    """Seed the global random generators that ART uses, and restore their state afterward."""
     before = np.random.get_state()
     with own_random_numbers(seed):
         np.random.seed(seed)

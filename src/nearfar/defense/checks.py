@@ -13,12 +13,12 @@ from nearfar.errors import NearfarError, reason
 
 
 def check_images(images: Tensor, shape: Shape) -> None:
-    """Check that images are float[b, c, h, w] of a given shape (c, h, w), with values in [0, 1].
+    """Check that images (float[b, c, h, w]) have a given shape (c, h, w) and values in [0, 1].
 
     Raises
     ------
     NearfarError
-        If the images have a different shape, type or range; the message names it.
+        If the images have a different shape, type or range, which the message states.
     """
     if images.ndim != 4 or tuple(images.shape[1:]) != tuple(shape):
         raise NearfarError(
@@ -37,7 +37,7 @@ def check_images(images: Tensor, shape: Shape) -> None:
 
 
 def as_unit_images(images: Tensor | npt.ArrayLike, shape: Shape) -> Tensor:
-    """Return uint8 or float images as float32[n, c, h, w], after `check_images`."""
+    """Convert uint8 or float images to float32[n, c, h, w], and check them with `check_images`."""
     pixels = to_unit(torch.as_tensor(images))
     check_images(pixels, shape)
     return pixels
@@ -67,7 +67,7 @@ def check_rate(rate: float) -> None:
     Raises
     ------
     NearfarError
-        If it is outside (0, 1).
+        If the rate is outside (0, 1).
     """
     if not 0 < rate < 1:
         raise NearfarError(f"false_positive_rate={rate}: expected more than 0 and less than 1")
@@ -75,21 +75,21 @@ def check_rate(rate: float) -> None:
 
 @torch.no_grad()
 def count_classes(classifier: nn.Module, shape: Shape, like: Tensor) -> int:
-    """Return the number of classes k of a classifier, whose logits are float[b, k].
+    """Return the number of classes of a classifier: the number k of its logits (float[b, k]).
 
     Parameters
     ----------
     classifier : nn.Module
         Classifier.
     shape : tuple of int
-        Channels, height, width of its images.
+        Shape (channels, height, width) of the classifier's input.
     like : Tensor
-        Tensor with the device and data type of its images.
+        Tensor with the device and data type of the classifier's input.
 
     Raises
     ------
     NearfarError
-        If the classifier does not accept such images, or does not return logits.
+        If the classifier does not accept images of this shape, or does not return logits.
     """
     images = like.new_full((2, *shape), 0.5)
     try:

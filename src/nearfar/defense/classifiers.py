@@ -32,7 +32,10 @@ _KIND = "nearfar-classifier"
 
 
 def _target(shape: Shape, num_classes: int) -> nn.Sequential:
-    """Return 3×3 convolutions with 32 and 64 channels, max-pooling, and two linear layers."""
+    """Return the target network: 3×3 convolutions, max-pooling, and two linear layers.
+
+    The convolutions have 32 and 64 channels.
+    """
     layers: list[nn.Module] = []
     for inner, outer in pairwise((shape[0], 32, 64)):
         layers += [nn.Conv2d(inner, outer, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
@@ -43,7 +46,10 @@ def _target(shape: Shape, num_classes: int) -> nn.Sequential:
 
 
 def _substitute(shape: Shape, num_classes: int) -> nn.Sequential:
-    """Return 5×5 convolutions with 16 and 32 channels, stride 2, and one linear layer."""
+    """Return the substitute network: 5×5 convolutions with stride 2, and one linear layer.
+
+    The convolutions have 16 and 32 channels.
+    """
     top = 32 * -(-shape[1] // 4) * -(-shape[2] // 4)
     return nn.Sequential(
         nn.Conv2d(shape[0], 16, 5, stride=2, padding=2),
@@ -67,9 +73,9 @@ class Classifier(nn.Module):
     Parameters
     ----------
     architecture : {"target", "substitute"}
-        Architecture of the network; the substitute is smaller.
+        Architecture of the network. The substitute is smaller.
     shape : tuple of int
-        Channels, height, width of the images, with sides of at least 8 pixels.
+        Shape (channels, height, width) of the images. Height and width are at least 8.
     num_classes : int
         Number of classes k, at least 2.
 
@@ -99,7 +105,7 @@ class Classifier(nn.Module):
         self.layers = _ARCHITECTURES[architecture](shape, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits, float[b, k], of images, float[b, c, h, w] with values in [0, 1]."""
+        """Return the logits (float[b, k]) of images (float[b, c, h, w]) with values in [0, 1]."""
         return self.layers(images)
 
 
@@ -119,7 +125,7 @@ def train_classifier(
     Parameters
     ----------
     architecture : {"target", "substitute"}
-        Architecture of the network, see `Classifier`.
+        Architecture of the network. See `Classifier`.
     images : Images
         Training images.
     epochs : int
@@ -127,14 +133,14 @@ def train_classifier(
     seed : int
         Random seed for the initial weights and the image order.
     labels : int64[n], optional
-        Class of each image, such as the prediction of another classifier. Default: the labels of
-        the images.
+        Class of each image, such as the class that another classifier predicts. Default: the labels
+        of the images.
     num_classes : int, optional
-        Number of classes. Default: the number in the images or labels, at least 2.
+        Number of classes. Default: the number of classes of the images or of `labels`, at least 2.
     device : {"auto", "cpu", "cuda", "mps"}
         Device for training.
     track : Track
-        Progress display, see `nearfar.progress.Track`.
+        Progress display. See `nearfar.progress.Track`.
 
     Returns
     -------
@@ -178,7 +184,7 @@ def train_classifier(
 
 
 def _epochs_of_batches(n: int, epochs: int) -> Iterator[Tensor]:
-    """Yield the rows of each batch of all epochs; the last batch of an epoch may be smaller."""
+    """Yield the rows of each batch of all epochs. The last batch of an epoch may be smaller."""
     for _ in range(epochs):
         yield from torch.randperm(n).split(_BATCH_SIZE)
 
@@ -206,7 +212,7 @@ def save_classifier(path: str | os.PathLike[str], classifier: Classifier) -> Non
 
 
 def load_classifier(path: str | os.PathLike[str]) -> Classifier:
-    """Load a classifier written by `save_classifier`; no code in the file is run.
+    """Load a classifier written by `save_classifier`. No code in the file is run.
 
     Raises
     ------
@@ -248,7 +254,7 @@ def load_classifier(path: str | os.PathLike[str]) -> Classifier:
 
 
 def predict_classes(classifier: nn.Module, images: Tensor) -> Tensor:
-    """Return the predicted class of each image, int64[n] on the CPU.
+    """Return the predicted class of each image (int64[n], on the CPU).
 
     Parameters
     ----------
@@ -268,7 +274,7 @@ def predict_classes(classifier: nn.Module, images: Tensor) -> Tensor:
 
 
 def load_pixels(images: Images) -> Tensor:
-    """Return all images as one tensor, float32[n, c, h, w], with values in [0, 1].
+    """Return all images as one tensor (float32[n, c, h, w]) with values in [0, 1].
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Defended classifiers: purification, neighbor voting and rejection by detectors."""
+"""Classifiers defended by purification, neighbor voting, and rejection of suspicious images."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class ThresholdDetector(nn.Module):
     Parameters
     ----------
     score : nn.Module
-        Module from images, float[b, c, h, w], to scores, float[b], higher for more suspicious
-        images; differentiable.
+        Differentiable module that takes images (float[b, c, h, w]) and returns scores (float[b]).
+        Suspicious images have higher scores.
     threshold : float
         Highest accepted score.
 
@@ -51,11 +51,11 @@ class ThresholdDetector(nn.Module):
         self.register_buffer("threshold", torch.tensor(threshold))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return scores divided by the threshold, float[b]; above 1 means rejection."""
+        """Return scores divided by the threshold (float[b]). Values above 1 mean rejection."""
         return self.score(images) / self.threshold
 
     def calibrate(self, clean: Tensor, false_positive_rate: float) -> ThresholdDetector:
-        """Set the threshold on clean images, and return the detector.
+        """Set the threshold from the scores of clean images, and return the detector.
 
         Parameters
         ----------
@@ -112,12 +112,12 @@ class DefendedClassifier(nn.Module):
     Parameters
     ----------
     purifier : nn.Module
-        Module from images, float[b, c, h, w], to images of the same shape; `nn.Identity` for no
-        defense.
+        Module that takes images (float[b, c, h, w]) and returns images of the same shape. Use
+        `nn.Identity` for no purification.
     classifier : nn.Module
-        Module from images to logits, float[b, k].
+        Module that takes images and returns logits (float[b, k]).
     detectors : sequence of ThresholdDetector
-        Detectors; an image is rejected if any of them rejects it.
+        Detectors of suspicious images. An image is rejected if any detector rejects it.
 
     Examples
     --------
@@ -139,11 +139,11 @@ class DefendedClassifier(nn.Module):
 
     @property
     def random(self) -> bool:
-        """Whether purification is randomized."""
+        """Whether the purifier is randomized."""
         return bool(getattr(self.purifier, "random", False))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits of the purified images, float[b, k]; detectors are ignored."""
+        """Return the logits (float[b, k]) of the purified images. Detectors are ignored."""
         return self.classifier(self.purifier(images))
 
     def without_detectors(self) -> Self:
@@ -151,14 +151,14 @@ class DefendedClassifier(nn.Module):
         return type(self)(self.purifier, self.classifier) if self.detectors else self
 
     def rejection_score(self, images: Tensor) -> Tensor:
-        """Return the largest score of all detectors, float[b]; above 1 means rejection."""
+        """Return the largest score of all detectors (float[b]). Values above 1 mean rejection."""
         if not self.detectors:
             return images.new_zeros(len(images))
         return torch.stack([detector(images) for detector in self.detectors]).amax(0)
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Tensor:
-        """Return the class of each image, int64[n] on the CPU; −1 for rejected images.
+        """Return the class of each image (int64[n], on the CPU), or −1 for rejected images.
 
         Parameters
         ----------
@@ -172,15 +172,15 @@ class DefendedClassifier(nn.Module):
 
 
 class NeighborVoting(DefendedClassifier):
-    """Defended classifier that averages predictions over the nearest clean images.
+    """Defended classifier that averages the predictions for the nearest clean images.
 
-    The classifier never sees the image itself, only reconstructions of the clean images nearest to
-    it. Its predictions on the whole bank are computed once, so that classifying an image costs one
-    encoding and one search. Averaging predictions avoids a problem of averaging embeddings: the
-    mean embedding of two classes may decode to neither.
+    The classifier is not applied to an image itself, but to reconstructions of the clean images
+    nearest to it. The predictions for the whole bank of clean images are computed once, so that
+    classifying an image only takes one encoding and one search. Predictions are averaged instead of
+    embeddings, since the mean of embeddings of two classes may decode to an image of neither class.
 
-    If the predictions for the nearest images agree, the gradient vanishes. Gradient attacks would
-    then fail, and the defense would look stronger than it is. Gradients therefore include the
+    If the predictions for the nearest images agree, the gradient is zero. Gradient attacks would
+    then fail, and the defense would seem stronger than it is. Gradients therefore include the
     nearest images of other classes, as in attacks on k-nearest neighbors [1]_.
 
     Parameters
@@ -188,9 +188,9 @@ class NeighborVoting(DefendedClassifier):
     purifier : NeighborPurifier
         Purifier with the bank and the number of votes.
     classifier, detectors
-        See `DefendedClassifier`; they must be on the device of the purifier.
+        See `DefendedClassifier`. They must be on the purifier's device.
     track : Track
-        Progress display, see `nearfar.progress.Track`.
+        Progress display. See `nearfar.progress.Track`.
 
     References
     ----------
@@ -228,7 +228,7 @@ class NeighborVoting(DefendedClassifier):
         self.register_buffer("bank_probs", torch.cat(bank_probs), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logarithms of the mean class probabilities, float[b, k]."""
+        """Return the logarithms of the mean class probabilities (float[b, k])."""
         rows, weights = self.purifier.nearest(self.purifier.encode(images), self.bank_probs)
         return (torch.einsum("bk,bkc->bc", weights, self.bank_probs[rows]) + _EPSILON).log()
 
@@ -237,16 +237,16 @@ class NeighborVoting(DefendedClassifier):
 def apply_in_batches(
     function: Callable[[Tensor], Tensor], images: Tensor, device: torch.device | None = None
 ) -> Tensor:
-    """Return the results of a function of images, computed in batches, on the CPU.
+    """Apply a function to images in batches, and return the results on the CPU.
 
     Parameters
     ----------
     function : callable
-        Function or module from a batch of images to a tensor with one row per image.
+        Function or module that takes a batch of images and returns a tensor with one row per image.
     images : float[n, ...]
-        Images, n ≥ 1.
+        Images. There must be at least one.
     device : torch.device, optional
-        Device of the batches. Default: that of the module, or of the images for a function.
+        Device of the batches. Default: the device of the module or, for a function, of the images.
 
     Examples
     --------
@@ -259,7 +259,7 @@ def apply_in_batches(
 
 
 def device_of(module: nn.Module) -> torch.device:
-    """Return a module's device, or the CPU if it has no weights and no buffers.
+    """Return a module's device, or the CPU if the module has no weights and no buffers.
 
     Examples
     --------

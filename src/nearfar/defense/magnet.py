@@ -24,16 +24,17 @@ _TEMPERATURES = (10.0, 40.0)
 
 
 class JensenShannonScore(nn.Module):
-    """Detector score: change of a classifier's prediction by reconstruction.
+    """Detector score: how much reconstruction of an image changes a classifier's prediction.
 
-    The score is the Jensen–Shannon divergence of softmax(f(x)/T) and softmax(f(r(x))/T), in nats.
+    The score of an image x is the Jensen–Shannon divergence between softmax(f(x)/T) and
+    softmax(f(r(x))/T), in nats.
 
     Parameters
     ----------
     purifier : nn.Module
-        Reconstruction function r.
+        Module r that takes images and returns reconstructions.
     classifier : nn.Module
-        Classifier f, which returns logits.
+        Classifier f that takes images and returns logits.
     temperature : float
         Temperature T, > 0.
 
@@ -49,7 +50,7 @@ class JensenShannonScore(nn.Module):
         self.purifier, self.classifier, self.temperature = purifier, classifier, temperature
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the divergence of each image, float[b]."""
+        """Return the score of each image (float[b])."""
         before, after = (
             log_softmax(self.classifier(each) / self.temperature, 1)
             for each in (images, self.purifier(images))
@@ -66,18 +67,18 @@ def magnet(
     *,
     false_positive_rate: float = FALSE_POSITIVE_RATE,
 ) -> DefendedClassifier:
-    """Return a classifier defended by MagNet, with its reformer and three detectors.
+    """Return a classifier defended by MagNet: a reformer, which reconstructs images, and detectors.
 
-    For a defense with the reformer only, use `Purifier.defend`.
+    There are three detectors. For a defense by the reformer alone, use `Purifier.defend`.
 
     Parameters
     ----------
     reformer : nn.Module
         `Purifier` with an autoencoder trained to remove Gaussian noise with standard deviation 0.1.
     classifier : nn.Module
-        Module from images, float[b, c, h, w] with values in [0, 1], to logits.
+        Module that takes images (float[b, c, h, w]) with values in [0, 1] and returns logits.
     clean : float[n, c, h, w]
-        Validation images on which to set the detectors' thresholds.
+        Validation images for setting the detectors' thresholds.
     false_positive_rate : float
         Maximum fraction of clean images to reject, split equally among the detectors.
 

@@ -1,4 +1,4 @@
-"""Purification with the nearest clean images."""
+"""Purification of images by means of the nearest clean images."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _CHUNK_SIMILARITIES = 2**24
 
 
 class NeighborPurifier(Purifier):
-    """Purifier that replaces an embedding with the mean of the nearest clean embeddings.
+    """Purifier that replaces each embedding with the mean of the nearest clean embeddings.
 
-    The selection of neighbors is not differentiable. Gradients come from a softmax-weighted mean
-    over many more neighbors (BPDA [1]_), which makes attacks stronger than straight-through
-    gradients.
+    The selection of neighbors is not differentiable. Gradients are therefore those of a
+    softmax-weighted mean over many more neighbors (BPDA [1]_). They make attacks stronger than
+    straight-through gradients would.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class NeighborPurifier(Purifier):
     bank : float[n, d]
         Embeddings of clean images.
     votes : int
-        Number of nearest embeddings to average, 1 to n − 1.
+        Number of nearest embeddings to average, in [1, n − 1].
 
     Raises
     ------
@@ -98,7 +98,7 @@ class NeighborPurifier(Purifier):
         passes: int = 1,
         noise_std: float = 0.0,
     ) -> Self:
-        """Load a purifier from a run; its bank holds the run's training images.
+        """Load a purifier from a run. The bank consists of the embeddings of the training images.
 
         Parameters
         ----------
@@ -123,7 +123,7 @@ class NeighborPurifier(Purifier):
         )
 
     def project(self, embeddings: Tensor) -> Tensor:
-        """Return the mean of the clean embeddings nearest to each embedding, float[b, d]."""
+        """Return the mean of the clean embeddings nearest to each embedding (float[b, d])."""
         rows, weights = self.nearest(embeddings)
         return torch.einsum("bk,bkd->bd", weights, self.bank[rows])
 
@@ -137,15 +137,16 @@ class NeighborPurifier(Purifier):
         embeddings : float[b, d]
             Embeddings. If they require gradients, more than `votes` rows are returned.
         bank_probs : float[n, c], optional
-            Class probabilities of each row of the bank. If given, gradients include the nearest
+            Class probabilities for each row of the bank. If given, gradients include the nearest
             rows of classes other than the predicted class.
 
         Returns
         -------
         rows : int64[b, k]
-            Row numbers, nearest first; additional rows of other classes come last.
+            Row numbers, nearest first. Additional rows of other classes come last.
         weights : float[b, k]
-            1/votes for the first `votes` rows, otherwise 0; their gradients are those of a softmax.
+            Weights: 1/votes for the first `votes` rows, 0 for the others. The gradients are those
+            of a softmax over similarities.
         """
         queries = _COSINE.queries(embeddings)
         chunk = max(1, _CHUNK_SIMILARITIES // len(self.bank))
@@ -159,7 +160,7 @@ class NeighborPurifier(Purifier):
         return rows, soft + (weights - soft).detach()
 
     def _search(self, queries: Tensor, bank_probs: Tensor | None) -> Tensor:
-        """Return the rows for `nearest`, int64[b, k], from one product with the whole bank."""
+        """Return the rows for `nearest` (int64[b, k]), by comparing queries with the whole bank."""
         similarities = queries.detach() @ self.keys.T
         if not queries.requires_grad:
             return similarities.topk(self.votes).indices

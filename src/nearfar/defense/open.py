@@ -18,14 +18,14 @@ _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 def open_classifier(source: str) -> nn.Module:
-    """Return the classifier in a file, or returned by a function of yours.
+    """Load a classifier from a file, or call a function of yours that returns one.
 
     Parameters
     ----------
     source : str
-        A .safetensors file written by `save_classifier`, which runs no code; or module:function,
-        which runs your code. The module is searched for in the current folder first. The function
-        takes no arguments and returns an nn.Module.
+        Path of a .safetensors file written by `save_classifier`; or module:function, where the
+        function takes no arguments and returns an nn.Module. Loading a file runs no code. Modules
+        are searched for in the current folder first.
 
     Returns
     -------
@@ -35,7 +35,7 @@ def open_classifier(source: str) -> nn.Module:
     Raises
     ------
     NearfarError
-        If there is no such classifier, or your code fails.
+        If there is no such file or function, or your function raises an error.
 
     Examples
     --------
@@ -65,7 +65,7 @@ def open_classifier(source: str) -> nn.Module:
 
 @contextmanager
 def _current_folder_first() -> Iterator[None]:
-    """Search the current folder first for imports, as python -m does."""
+    """Search the current folder first when importing modules, as ``python -m`` does."""
     here = str(Path.cwd())
     sys.path.insert(0, here)
     try:

@@ -1,4 +1,4 @@
-"""ART preprocessor that purifies images; needs the extra `defense`."""
+"""ART preprocessor that purifies images; requires the `defense` extra."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class PurifierPreprocessor(_art.PreprocessorPyTorch):  # type: ignore[name-defin
     Parameters
     ----------
     purifier : Purifier
-        Purifier, on the device that ART uses.
+        Purifier on the device that ART uses.
 
     Examples
     --------
@@ -49,5 +49,5 @@ class PurifierPreprocessor(_art.PreprocessorPyTorch):  # type: ignore[name-defin
         self.purifier = purifier
 
     def forward(self, x: Tensor, y: Any = None) -> tuple[Tensor, Any]:
-        """Return purified images, float[b, c, h, w], and the labels unchanged."""
+        """Return purified images (float[b, c, h, w]), and the labels unchanged."""
         return self.purifier(x), y

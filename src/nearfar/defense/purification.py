@@ -29,13 +29,13 @@ class PurifiedBatch(NamedTuple):
     Attributes
     ----------
     rows : int64[b]
-        Row numbers of the images in the data set.
+        Indices of the images in the image set.
     images : float[b, c, h, w]
         Purified images, with values in [0, 1].
     errors : float[b]
-        Mean squared error of each reconstruction.
+        Mean squared error between each image and its reconstruction.
     rejected : bool[b]
-        Whether the error exceeds the threshold.
+        Whether the error of each image exceeds the threshold.
 
     Examples
     --------
@@ -57,20 +57,20 @@ def error_threshold(
     *,
     track: Track = silent,
 ) -> float:
-    """Return the maximum reconstruction error to accept, based on clean images.
+    """Return a rejection threshold for the reconstruction error, based on clean images.
 
-    At most a given fraction of the clean images exceeds it.
+    At most a given fraction of the clean images has a larger error.
 
     Parameters
     ----------
     purifier : Purifier
-        Purifier, on the device to use.
+        Purifier on the device to use.
     clean : Images or array
-        n validation images that the run was not trained on.
+        Validation images, n in number, that the purifier was not trained on.
     false_positive_rate : float
         Maximum fraction of clean images to reject, in (0, 1) and at least 1/n.
     track : Track
-        Progress display, see `nearfar.progress.Track`.
+        Progress display. See `nearfar.progress.Track`.
 
     Raises
     ------
@@ -102,23 +102,23 @@ def purify(
     threshold: float = float("inf"),
     track: Track = silent,
 ) -> Iterator[PurifiedBatch]:
-    """Purify images in batches, with memory use independent of their number.
+    """Purify images in batches. Memory use does not depend on the number of images.
 
     Parameters
     ----------
     purifier : Purifier
-        Purifier, on the device to use.
+        Purifier on the device to use.
     images : Images or array
-        Images of the purifier's shape; arrays are resized to it.
+        Images of the shape that the purifier expects. Arrays are resized to that shape.
     threshold : float
-        Maximum reconstruction error to accept; see `error_threshold`.
+        Reconstruction error above which images are rejected. See `error_threshold`.
     track : Track
-        Progress display, see `nearfar.progress.Track`.
+        Progress display. See `nearfar.progress.Track`.
 
     Yields
     ------
     PurifiedBatch
-        Batch on the purifier's device.
+        Batch of purified images, on the purifier's device.
 
     Raises
     ------
@@ -150,14 +150,14 @@ def write_purified(
     *,
     with_rejected: bool,
 ) -> int:
-    """Write purified images as PNG files, and their errors to ``suspicion.csv``.
+    """Write purified images as PNG files, and reconstruction errors to ``suspicion.csv``.
 
     Parameters
     ----------
     folder : Path
-        Folder to write to, created if needed.
+        Folder to write to. It is created if needed.
     names : sequence of str
-        Name of each image, see `nearfar.data.write_images`.
+        Name of each image. See `nearfar.data.write_images`.
     batches : iterable of PurifiedBatch
         Batches from `purify`.
     with_rejected : bool

@@ -30,19 +30,19 @@ FALSE_POSITIVE_RATE = 0.01
 
 
 class Purifier(nn.Module):
-    """Purifier that replaces images by their reconstructions (§4.4); differentiable end to end.
+    """Differentiable purifier that replaces images with their reconstructions (§4.4).
 
     Parameters
     ----------
     network : Autoencoder
         Trained network; a copy of it is used.
     shape : tuple of int
-        Channels, height, width of the images.
+        Shape (channels, height, width) of the images.
     passes : int
         Number of successive reconstructions, ≥ 1.
     noise_std : float
-        Standard deviation of the Gaussian noise added before each encoding, in [0, 1]. Noise
-        randomizes the defense; white-box-aware attacks average over the noise.
+        Standard deviation of the Gaussian noise added to images before each encoding, in [0, 1].
+        With noise, the defense is randomized, and white-box-aware attacks average over the noise.
 
     Raises
     ------
@@ -100,7 +100,7 @@ class Purifier(nn.Module):
         return self.noise_std > 0
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return purified images, float[b, c, h, w].
+        """Return purified images (float[b, c, h, w]).
 
         Parameters
         ----------
@@ -115,27 +115,27 @@ class Purifier(nn.Module):
         return self.decode(self.project(self.encode(images)))
 
     def encode(self, images: Tensor) -> Tensor:
-        """Return the embeddings of images in the last pass, float[b, d]; see `forward`."""
+        """Return the embeddings (float[b, d]) that images have in the last pass. See `forward`."""
         check_images(images, self.shape)
         for _ in range(self.passes - 1):
             images = self.decode(self.project(self._encode(images)))
         return self._encode(images)
 
     def project(self, embeddings: Tensor) -> Tensor:
-        """Return the embeddings to decode, float[b, d]; subclasses may change embeddings here."""
+        """Return the embeddings to decode (float[b, d]). Subclasses may change embeddings here."""
         return embeddings
 
     def decode(self, embeddings: Tensor) -> Tensor:
-        """Return the images decoded from embeddings, float[b, c, h, w] in [0, 1]."""
+        """Return the images (float[b, c, h, w], in [0, 1]) decoded from embeddings."""
         return self.network.decoder(embeddings).clamp(0, 1)
 
     def purify(self, images: Tensor | npt.ArrayLike) -> Tensor:
-        """Return purified images, computed in batches without gradients.
+        """Purify images in batches, without gradients.
 
         Parameters
         ----------
         images : uint8[n, c, h, w] or float[n, c, h, w]
-            Images, with values in [0, 255] (uint8) or [0, 1] (float).
+            Images. uint8 values are in [0, 255], float values in [0, 1].
 
         Returns
         -------
@@ -145,12 +145,12 @@ class Purifier(nn.Module):
         return apply_in_batches(self, as_unit_images(images, self.shape), device_of(self))
 
     def reconstruction_error(self, images: Tensor | npt.ArrayLike) -> Tensor:
-        """Return the mean squared error of each reconstruction, float32[n] on the CPU.
+        """Return the mean squared reconstruction error of each image (float32[n], on the CPU).
 
         Parameters
         ----------
         images : uint8[n, c, h, w] or float[n, c, h, w]
-            Images, see `purify`.
+            Images. See `purify`.
         """
         pixels = as_unit_images(images, self.shape)
         return apply_in_batches(ReconstructionScore(self), pixels, device_of(self))
@@ -168,20 +168,21 @@ class Purifier(nn.Module):
         Parameters
         ----------
         classifier : nn.Module
-            Module from images, float[b, c, h, w] with values in [0, 1], to logits, float[b, k].
+            Module that takes images (float[b, c, h, w]) with values in [0, 1] and returns logits
+            (float[b, k]).
         clean : array, optional
-            Validation images on which to set the rejection threshold for the reconstruction error.
+            Validation images for setting the rejection threshold of the reconstruction error.
             Default: no image is rejected.
         false_positive_rate : float
             Maximum fraction of clean images to reject, in (0, 1).
         track : Track
-            Progress display for a `NeighborPurifier`, which classifies its bank.
+            Progress display while a `NeighborPurifier` classifies its bank.
 
         Returns
         -------
         DefendedClassifier
-            Module with the same inputs and outputs as the classifier; `predict` also marks rejected
-            images.
+            Module that takes images and returns logits, as the classifier does. The method
+            `predict` also marks rejected images.
 
         Raises
         ------
@@ -212,14 +213,14 @@ class Purifier(nn.Module):
 
 
 class ReconstructionScore(nn.Module):
-    """Detector score: the mean reconstruction error of an image.
+    """Detector score: mean reconstruction error of an image.
 
     Parameters
     ----------
     purifier : nn.Module
-        Module from images, float[b, c, h, w], to reconstructions.
+        Module that takes images (float[b, c, h, w]) and returns reconstructions.
     power : {1, 2}
-        Exponent of the absolute differences.
+        Exponent of the absolute differences between pixels.
 
     Examples
     --------
@@ -232,5 +233,5 @@ class ReconstructionScore(nn.Module):
         self.purifier, self.power = purifier, power
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the error of each image, float[b]."""
+        """Return the error of each image (float[b])."""
         return (self.purifier(images) - images).abs().pow(self.power).flatten(1).mean(1)

@@ -85,7 +85,7 @@ def security_curve(
     substitute: nn.Module | None = None,
     seed: int = 0,
 ) -> list[Outcome]:
-    """Return the outcome of an attack on a defended classifier for each ε.
+    """Attack a defended classifier, and return the outcome for each ε.
 
     A randomized defense draws new random numbers for each ε.
 
@@ -155,10 +155,10 @@ def gradient_masking(
     epsilons: Sequence[float] = _LARGE_EPSILONS,
     seed: int = 0,
 ) -> MaskingCheck:
-    """Check whether accuracy under white-box PGD falls to chance for large ε [1]_.
+    """Check whether the accuracy under white-box PGD falls to chance for large ε [1]_.
 
-    Accuracy above chance is a sign of masked gradients. Detectors are removed first, since
-    rejections are independent of gradient masking.
+    If the accuracy stays above chance, gradients are probably masked. Detectors are removed first,
+    since rejections are independent of gradient masking.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ def gradient_masking(
     labels : int64[n]
         Classes of the images.
     epsilons : sequence of float
-        Maximum changes per pixel, in (0, 1].
+        Values of ε, the maximum change per pixel, in (0, 1].
     seed : int
         Random seed for the attack.
 
@@ -195,7 +195,7 @@ def gradient_masking(
 def check_better_than_chance(outcome: Outcome, labels: Tensor) -> None:
     """Check that a classifier is better than chance on clean images.
 
-    A classifier that is not probably expects a different pixel range or different class numbers.
+    Otherwise, the classifier probably expects a different pixel range or different class numbers.
 
     Raises
     ------

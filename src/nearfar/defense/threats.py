@@ -1,4 +1,4 @@
-"""Threat models: the attacker's access to a defended classifier."""
+"""Threat models, which define what an attacker of a defended classifier has access to."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ _DRAWS = 8
 def attacked_module(
     threat: Threat, defended: DefendedClassifier, substitute: nn.Module | None
 ) -> nn.Module:
-    """Return the module that an attack under a threat model differentiates or queries.
+    """Return the module that an attack differentiates or queries under a threat model.
 
     Parameters
     ----------
     threat : {"transfer", "white-box-unaware", "white-box-aware", "decision-based"}
-        Threat model, see `THREATS`.
+        Threat model. See `THREATS`.
     defended : DefendedClassifier
         Classifier and its defense.
     substitute : nn.Module, optional
-        Attacker's substitute, required for "transfer".
+        Attacker's substitute classifier, required for "transfer".
 
     Raises
     ------
@@ -66,7 +66,7 @@ def attacked_module(
 
 
 class WithRejectionClass(nn.Module):
-    """Defended classifier with rejection as its last class, for attacks that evade detectors.
+    """Defended classifier with rejection as an additional last class, for attacks on detectors.
 
     The logit of the rejection class is the largest if and only if a detector rejects the image (N.
     Carlini, D. Wagner, "Adversarial Examples Are Not Easily Detected", AISec 2017, section 7).
@@ -90,7 +90,7 @@ class WithRejectionClass(nn.Module):
         self.defended = defended
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits, float[b, k + 1]."""
+        """Return the logits of the k classes and of rejection (float[b, k + 1])."""
         logits = self.defended(images)
         # The smallest logit becomes 0, so that a rejection score above 1 exceeds the largest logit.
         logits = logits - logits.amin(1, keepdim=True)
@@ -99,14 +99,14 @@ class WithRejectionClass(nn.Module):
 
 
 class ExpectedOutput(nn.Module):
-    """Mean output of a randomized classifier: expectation over transformation (EOT [1]_).
+    """Mean output of a randomized classifier, known as expectation over transformation (EOT [1]_).
 
     Parameters
     ----------
     module : nn.Module
-        Module from images, float[b, c, h, w], to logits, float[b, k].
+        Module that takes images (float[b, c, h, w]) and returns logits (float[b, k]).
     draws : int
-        Number of draws, ≥ 1.
+        Number of random outputs to average, ≥ 1.
 
     References
     ----------
@@ -123,6 +123,6 @@ class ExpectedOutput(nn.Module):
         self.module, self.draws = module, draws
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logarithms of mean probabilities, up to a constant, float[b, k]."""
+        """Return the logarithms of mean probabilities (float[b, k]), up to an additive constant."""
         logs = log_softmax(self.module(images.repeat(self.draws, 1, 1, 1)), 1)
         return logs.unflatten(0, (self.draws, -1)).logsumexp(0)

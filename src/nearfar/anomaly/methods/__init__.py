@@ -1,4 +1,7 @@
-"""Built-in anomaly methods, one subpackage each; importing this package registers them."""
+"""Built-in anomaly methods, with a subpackage for each.
+
+Importing this package registers the methods.
+"""
 
 from nearfar.anomaly.methods.appearance import Appearance
 from nearfar.anomaly.methods.cut_paste import CutPaste

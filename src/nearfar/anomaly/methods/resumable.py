@@ -1,4 +1,4 @@
-"""Resumable training of a method's network, with a checkpoint per epoch."""
+"""Resumable training of the network of a method, with a checkpoint per epoch."""
 
 from __future__ import annotations
 
@@ -26,17 +26,18 @@ def fit_resumable(
     track: Track,
     description: str,
 ) -> None:
-    """Train a network in place with AdamW, in a one-cycle schedule.
+    """Train a network in place with AdamW and a one-cycle schedule.
 
     Parameters
     ----------
     network : nn.Module
-        Network to train; afterward, it is in evaluation mode.
+        Network to train. It is in evaluation mode afterward.
     loss : callable
-        Function from the row numbers of a batch, int64[b], to a scalar loss.
+        Function that takes the row numbers of a batch (int64[b]) and returns a scalar loss.
     batches : callable
-        Function from the number of an epoch, from 0, to the row numbers of its batches. It seeds
-        every random generator that the epoch uses, so that epochs are independent.
+        Function that takes the number of an epoch, from 0, and returns the row numbers of its
+        batches. The function must seed all random generators that the epoch uses, so that epochs
+        are independent.
     epochs : int
         Number of epochs.
     steps : int
@@ -46,10 +47,10 @@ def fit_resumable(
     weight_decay : float
         Weight decay.
     folder : Path, optional
-        Folder for a checkpoint per epoch, created if missing. Training continues from an existing
-        checkpoint; the result is bit-identical to uninterrupted training.
+        Folder for a checkpoint after each epoch. It is created if missing. Training continues from
+        an existing checkpoint. The result is bit-identical to that of uninterrupted training.
     track, description
-        Progress display, and its description; see `nearfar.progress.Track`.
+        Progress display and its description. See `nearfar.progress.Track`.
 
     Raises
     ------
@@ -81,7 +82,7 @@ def fit_resumable(
 def _write_checkpoint(
     folder: Path, network: nn.Module, optimizer: torch.optim.Optimizer, epoch: int
 ) -> None:
-    """Write the state after a number of epochs."""
+    """Write a checkpoint after a number of completed epochs."""
     tensors = {
         **runs.add_prefix("network.", network.state_dict()),
         **runs.add_prefix("adam.", optimizer_tensors(optimizer)),

@@ -34,17 +34,17 @@ _FILE = "components.safetensors"
 
 @register_method
 class Appearance(Method):
-    """Squared PCA reconstruction error of the center of a patch, in the latest frame.
+    """Squared PCA reconstruction error of the center of a patch in the latest frame.
 
-    The number of components is the smallest whose residual is only camera noise. The method needs a
-    fixed camera, and also detects objects that stand still.
+    The number of components is the smallest for which the residual is only camera noise. The method
+    requires a fixed camera, and also detects objects that stand still.
 
     Parameters
     ----------
     center : float32[p]
-        Mean of normal patches, with p pixels.
+        Mean of the centers of normal patches, which have p pixels.
     left_out : float32[k, p]
-        Axes of least variance in normal patches.
+        Axes of least variance, which the reconstruction leaves out.
 
     Examples
     --------
@@ -66,7 +66,7 @@ class Appearance(Method):
 
     @classmethod
     def check(cls, config: DetectorConfig) -> None:
-        """Check that frames show one scene; see `Method.check`."""
+        """Check that frames show the same scene. See `Method.check`."""
         if config.independent_frames:
             raise NearfarError(
                 f"methods={config.methods} with independent_frames: expected methods without "
@@ -75,13 +75,13 @@ class Appearance(Method):
 
     @classmethod
     def fit(cls, clips: Sequence[Clip], context: FitContext) -> Self:
-        """Fit to normal clips; see `fit_appearance`."""
+        """Fit the method to normal clips. See `fit_appearance`."""
         seed, track = context.training.seed, context.track
         fitted = fit_appearance(clips, context.grid, seed, track=track)
         return cls(fitted.center, fitted.left_out)
 
     def score(self, window: Pixels, grid: Grid) -> ScoreMap:
-        """Score the latest frame of a window; see `Scorer.score`."""
+        """Score the latest frame of a window. See `Scorer.score`."""
         border = (grid.patch - self.side) // 2
         middle = slice(border, border + self.side)
 
@@ -92,13 +92,13 @@ class Appearance(Method):
         return score_patches(errors, window[-1:], grid)
 
     def write(self, folder: Path) -> None:
-        """Write the components; see `Method.write`."""
+        """Write the components. See `Method.write`."""
         tensors = {"center": self.center, "left_out": self.left_out}
         runs.write_tensors(folder / _FILE, runs.to_cpu(tensors))
 
     @classmethod
     def read(cls, folder: Path, config: DetectorConfig) -> Self:
-        """Read the components; see `Method.read`."""
+        """Read the components. See `Method.read`."""
         tensors, _ = runs.read_tensors(folder / _FILE)
         with runs.reading(folder, _FILE):
             method = cls(tensors["center"], tensors["left_out"])
@@ -110,7 +110,7 @@ class Appearance(Method):
 def fit_appearance(
     clips: Sequence[Clip], grid: Grid, seed: int = 0, *, track: Track = silent
 ) -> Appearance:
-    """Fit principal components to the centers of normal patches.
+    """Fit the appearance method to the centers of normal patches.
 
     The clips are read twice, one frame at a time.
 
@@ -121,14 +121,14 @@ def fit_appearance(
     grid : Grid
         Positions of the patches.
     seed : int
-        Random seed for sampling patches, if there are too many.
+        Random seed for sampling patches, if there are too many to use all.
     track : Track
-        Progress.
+        Progress display. See `nearfar.progress.Track`.
 
     Raises
     ------
     NearfarError
-        If the frame size differs from the grid's; or see `still_noise`.
+        If the frame size differs from the grid's. Also see `still_noise`.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Camera noise, and the fewest principal components whose residual is only noise."""
+"""Camera noise, and the smallest number of principal components that leave only noise."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Components(NamedTuple):
     center : float32[p]
         Mean image.
     kept : float32[k, p]
-        Axes of largest variance, largest first.
+        Axes of largest variance, the largest first.
     left_out : float32[p - k, p]
-        Axes of least variance, least first.
+        Axes of least variance, the least first.
 
     Examples
     --------
@@ -51,8 +51,8 @@ def still_noise(clips: Iterable[Iterable[Frame]]) -> float:
     """Estimate the variance of camera noise, for pixel values in [0, 1].
 
     The estimate is half the mean squared difference between consecutive frames at pixels without
-    motion, and at least the variance of rounding. Larger differences count as motion, which limits
-    the estimate to a standard deviation of 4.7 gray levels.
+    motion, and at least the variance due to rounding. Large differences count as motion, so the
+    estimated standard deviation is at most 4.7 gray levels.
 
     Parameters
     ----------
@@ -85,9 +85,10 @@ def still_noise(clips: Iterable[Iterable[Frame]]) -> float:
 
 
 def principal_components(images: Images, noise: float) -> Components:
-    """Return the fewest principal components whose mean squared error is at most the noise.
+    """Return as few principal components as possible, with an error of at most the noise.
 
-    At least one component is always left out.
+    The error is the mean squared error of reconstruction. At least one component is always left
+    out.
 
     Parameters
     ----------
@@ -117,7 +118,7 @@ def principal_components(images: Images, noise: float) -> Components:
 
 
 def _moments(images: Images) -> tuple[Tensor, Tensor]:
-    """Return the mean and covariance of the pixels, float64[p] and float64[p, p], in one pass."""
+    """Return the mean (float64[p]) and covariance (float64[p, p]) of the pixels, in one pass."""
     pixels = int(np.prod(images.shape))
     total, products = torch.zeros(pixels).double(), torch.zeros(pixels, pixels).double()
     for rows in sequential_batches(range(len(images)), _BATCH_SIZE):

@@ -29,9 +29,9 @@ class Example(NamedTuple):
     Attributes
     ----------
     image : uint8[s, s, 3]
-        Image.
+        Changed image.
     mask : bool[s, s]
-        Pixels that changed visibly.
+        Whether each pixel changed visibly.
 
     Examples
     --------
@@ -47,8 +47,8 @@ def change(image: Pixels, donor: Pixels, generator: np.random.Generator) -> Exam
     """Change a random region of a normal image.
 
     The region is a rectangle or an ellipse of any orientation, from a thin scratch to a patch. It
-    is filled with a part of another normal image [1]_, or darkened or brightened like a stain. Its
-    border is sharp or blended [2]_.
+    is filled with a part of another normal image [1]_, or made darker or brighter, like a stain.
+    The border of the region is sharp or blended [2]_.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def change(image: Pixels, donor: Pixels, generator: np.random.Generator) -> Exam
 
 
 def _shape(side: int, generator: np.random.Generator) -> npt.NDArray[np.float64]:
-    """Return the blending weight of the new content, float[side, side] in [0, 1]."""
+    """Return the weight of the new content at each pixel (float[side, side], in [0, 1])."""
     half = np.exp(generator.uniform(np.log(2), np.log(_MAX_HALF * side)))
     width = max(1.0, half * np.exp(generator.uniform(np.log(_MIN_ASPECT), 0)))
     angle = generator.uniform(0, np.pi)

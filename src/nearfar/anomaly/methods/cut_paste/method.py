@@ -1,4 +1,4 @@
-"""Cut-paste method: detects regions that look like changes to a normal image."""
+"""Cut-paste method, which detects regions that look like changes to a normal image."""
 
 from __future__ import annotations
 
@@ -28,16 +28,18 @@ _FILE = "network.safetensors"
 
 @register_method
 class CutPaste(Method):
-    """Logit that a region of an image was changed, plus 8, clipped at 0.
+    """Method that scores how likely each region of an image was changed.
 
-    The network is trained from scratch on normal and changed images.
+    A network, trained from scratch on normal and changed images, predicts the logit of a change.
+    The score is the logit plus 8, or 0 if this is negative.
 
     Parameters
     ----------
     network : nn.Module
-        Module from tiles, float32[b, 3, 224, 224] in [0, 1], to logits, float32[b, 28, 28].
+        Module that takes tiles (float32[b, 3, 224, 224], in [0, 1]) and returns logits
+        (float32[b, 28, 28]).
     downscale : bool
-        Whether to downscale large images; see `Tiling`.
+        Whether to downscale large images. See `Tiling`.
 
     Attributes
     ----------
@@ -64,7 +66,7 @@ class CutPaste(Method):
 
     @classmethod
     def fit(cls, clips: Sequence[Clip], context: FitContext) -> Self:
-        """Train the network, with a checkpoint per epoch; see `Method.fit`."""
+        """Train the network, with a checkpoint per epoch. See `Method.fit`."""
         seed, downscale = context.training.seed, context.config.size is None
         images = (frame.pixels for clip in clips for frame in clip)
         total = sum(clip.nominal_total for clip in clips)
@@ -84,7 +86,7 @@ class CutPaste(Method):
 
     @torch.no_grad()
     def score(self, window: Pixels, grid: Grid) -> ScoreMap:
-        """Score the latest image of a window; see `Scorer.score`."""
+        """Score the latest image of a window. See `Scorer.score`."""
         image = window[-1]
         tiling = Tiling(image.shape[:2], self.downscale)
         heat = tiling.stitch(
@@ -93,12 +95,12 @@ class CutPaste(Method):
         return grid.means(heat)
 
     def write(self, folder: Path) -> None:
-        """Write the network; see `Method.write`."""
+        """Write the network. See `Method.write`."""
         runs.write_tensors(folder / _FILE, runs.to_cpu(self.network.state_dict()))
 
     @classmethod
     def read(cls, folder: Path, config: DetectorConfig) -> Self:
-        """Read the network; see `Method.read`."""
+        """Read the network. See `Method.read`."""
         tensors, _ = runs.read_tensors(folder / _FILE)
         network = CutPasteNet()
         runs.load_weights(network, tensors, folder)

@@ -1,4 +1,4 @@
-"""Cut-paste network, which segments artificial changes to images."""
+"""Cut-paste network, which segments artificial changes in images."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ class CutPasteTraining:
     side : int
         Side of training crops in pixels, a multiple of 8.
     epochs : int
-        Number of epochs, with a checkpoint after each.
+        Number of epochs. A checkpoint is written after each epoch.
     steps : int
-        Steps per epoch.
+        Number of steps per epoch.
     batch_size : int
-        Examples per step.
+        Number of examples per step.
     far : float
-        Fraction of far examples, which contain a change, in [0, 1].
+        Fraction of far examples, which are changed images, in [0, 1].
     lr : float
         Peak learning rate of AdamW in a one-cycle schedule.
     weight_decay : float
@@ -71,7 +71,9 @@ class CutPasteTraining:
 
 
 class CutPasteNet(nn.Sequential):
-    """Network from images, float[b, 3, h, w], to a logit per 8×8 cell, float[b, h/8, w/8].
+    """Network that returns, for each cell of 8×8 pixels, the logit that it was changed.
+
+    Images have the shape [b, 3, h, w], and logits the shape [b, h/8, w/8].
 
     Examples
     --------
@@ -92,7 +94,7 @@ class CutPasteNet(nn.Sequential):
         super().__init__(*layers, last, nn.Flatten(1, 2))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits that cells were changed, for images with values in [0, 1]."""
+        """Return the logits that cells were changed. Images have values in [0, 1]."""
         odds: Tensor = super().forward(2 * images - 1)
         return odds
 
@@ -114,22 +116,22 @@ def train_cut_paste_net(
 ) -> CutPasteNet:
     """Train a network to detect artificial changes.
 
-    Near examples are randomly flipped crops of tiles with slightly varied brightness. Far examples
-    are also modified by `change`.
+    Near examples are crops of tiles, randomly flipped and slightly varied in brightness. Far
+    examples are also modified by `change`.
 
     Parameters
     ----------
     tiles : uint8[n, 3, s, s]
         Tiles of normal images.
     training : CutPasteTraining, optional
-        Default: `CutPasteTraining()`.
+        Training settings. Default: `CutPasteTraining()`.
     seed : int
         Random seed for initial weights and examples.
     folder : Path, optional
-        Folder for a checkpoint per epoch. Training continues from an existing checkpoint; the
-        result is bit-identical to uninterrupted training.
+        Folder for a checkpoint after each epoch. Training continues from an existing checkpoint.
+        The result is bit-identical to that of uninterrupted training.
     track : Track
-        Progress.
+        Progress display. See `nearfar.progress.Track`.
 
     Returns
     -------
@@ -186,7 +188,7 @@ def _draw(
     training: CutPasteTraining,
     generator: np.random.Generator,
 ) -> tuple[Tensor, Tensor]:
-    """Return examples, float[b, 3, side, side], and targets per cell, 1 for changed cells."""
+    """Return examples (float[b, 3, side, side]) and the target of each cell, 1 if it is changed."""
     side = training.side
     images = np.empty((len(rows), side, side, 3), np.uint8)
     masks = np.zeros((len(rows), 1, side, side), np.float32)
@@ -203,7 +205,7 @@ def _draw(
 
 
 def _part(tile: Pixels, side: int, generator: np.random.Generator) -> Pixels:
-    """Return a random crop of a tile, uint8[3, s, s], randomly flipped, uint8[side, side, 3]."""
+    """Return a random crop (uint8[side, side, 3]) of a tile (uint8[3, s, s]), randomly flipped."""
     top, left = generator.integers(0, tile.shape[1] - side + 1, 2)
     part = tile[:, top : top + side, left : left + side]
     flips = generator.choice([1, -1], 2)

@@ -1,4 +1,4 @@
-"""Memory methods: images, patches or objects far from all normal features are abnormal."""
+"""Memory methods: images, patches or objects are abnormal if they are unlike all normal ones."""
 
 from nearfar.anomaly.methods.memory.coreset import choose_centers
 from nearfar.anomaly.methods.memory.encoder import PatchEncoder, has_default_encoder

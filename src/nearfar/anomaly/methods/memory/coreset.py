@@ -1,4 +1,4 @@
-"""Coreset selection: a few points such that every other point is close to one of them."""
+"""Coreset selection: choice of a few points such that every other point is close to one of them."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _DIMENSIONS = 64
 def choose_centers(points: Tensor, count: int, *, seed: int = 0, track: Track = silent) -> Tensor:
     """Choose centers greedily: each is the point farthest from all earlier centers [1]_.
 
-    The largest distance from a point to its nearest center is at most twice the optimum, up to the
-    error of a random projection to 64 dimensions [2]_.
+    The largest distance from a point to the nearest center is at most twice the minimum over all
+    choices, up to the error of a random projection to 64 dimensions [2]_.
 
     Parameters
     ----------
     points : float32[n, d]
         Points.
     count : int
-        Number of centers; if there are fewer points, all of them are centers.
+        Number of centers. If there are fewer points, all of them are chosen.
     seed : int
         Random seed for the projection and the first center.
     track : Track
-        Progress.
+        Progress display. See `nearfar.progress.Track`.
 
     Returns
     -------

@@ -27,14 +27,14 @@ _RUN, _WEIGHTS = "network", "encoder.safetensors"
 class PatchEncoder(nn.Module):
     """Encoder of patch features: concatenated feature maps of strides 8 and 16 [1]_.
 
-    Each map is averaged over 3×3 cells, and upsampled bilinearly to stride 8 if coarser.
+    Each map is averaged over 3×3 cells. Coarser maps are upsampled bilinearly to stride 8.
 
     Parameters
     ----------
     network : BackboneEncoder
-        Encoder with these feature maps.
+        Encoder that returns these feature maps.
     source : str
-        "timm:NAME", or the folder of the encoder's run.
+        "timm:NAME", or the run folder of the encoder.
 
     References
     ----------
@@ -58,7 +58,7 @@ class PatchEncoder(nn.Module):
         Parameters
         ----------
         source : str
-            "timm:NAME", pretrained; or the folder of a run with a backbone.
+            "timm:NAME" for a pretrained model, or the folder of a run with a backbone.
 
         Raises
         ------
@@ -76,7 +76,9 @@ class PatchEncoder(nn.Module):
 
     @torch.no_grad()
     def forward(self, tiles: Tensor) -> Tensor:
-        """Return features, float32[b, 28, 28, d], of tiles, float32[b, 3, 224, 224] in [0, 1].
+        """Return the features (float32[b, 28, 28, d]) of tiles (float32[b, 3, 224, 224]).
+
+        Tiles have values in [0, 1].
 
         Raises
         ------
@@ -96,7 +98,7 @@ class PatchEncoder(nn.Module):
         return torch.cat(maps, dim=1).permute(0, 2, 3, 1)
 
     def maps(self, images: Tensor, strides: Sequence[int]) -> dict[int, Tensor]:
-        """Return feature maps, float32[b, k, h', w'], of images, float32[b, 3, h, w], by stride.
+        """Return feature maps (float32[b, k, h', w']) of images (float32[b, 3, h, w]), by stride.
 
         Raises
         ------
@@ -113,7 +115,7 @@ class PatchEncoder(nn.Module):
         return maps
 
     def write(self, folder: Path) -> None:
-        """Write the encoder and its weights; see `read`."""
+        """Write the encoder and its weights, to be read by `read`."""
         if self.source.startswith(TIMM):
             runs.write_tensors(folder / _WEIGHTS, runs.to_cpu(self.network.state_dict()))
         else:
@@ -139,7 +141,7 @@ class PatchEncoder(nn.Module):
 
 @cache
 def has_default_encoder() -> bool:
-    """Return whether the default encoder's weights are available, or can be downloaded.
+    """Return whether the weights of the default encoder are available or can be downloaded.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Bank of normal features, shared by the memory methods."""
+"""Bank of normal features, used by the memory methods."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _MIN_BANK = 2
 
 
 class FeatureMemory(Method):
-    """Base class of methods with a bank of normal patch features.
+    """Base class of methods with a bank of features of normal patches or images.
 
     Parameters
     ----------
     encoder : PatchEncoder
         Encoder of the features.
     bank : float32[n, d]
-        Features of normal patches.
+        Features of normal patches or images.
     frames : int64[n], optional
         Frame number of each row of `bank`. Default: a different frame for each row.
     """
@@ -49,23 +49,23 @@ class FeatureMemory(Method):
     def make(
         cls, encoder: PatchEncoder, bank: Tensor, frames: Tensor | None, config: DetectorConfig
     ) -> Self:
-        """Return an instance with an encoder and a bank; `config` is for subclasses."""
+        """Return an instance with an encoder and a bank. Subclasses may use `config`."""
         return cls(encoder, bank, frames)
 
     @classmethod
     def choose(
         cls, encoder: PatchEncoder, features: Iterable[tuple[int, Tensor]], context: FitContext
     ) -> Self:
-        """Return an instance whose bank is a coreset of `DetectorConfig.bank_size` features.
+        """Return an instance with a coreset of `DetectorConfig.bank_size` features as its bank.
 
         Parameters
         ----------
         encoder : PatchEncoder
             Encoder of the features.
         features : iterable of (int, float32[b, d])
-            Frame number, and features of some patches of the frame.
+            Pairs of a frame number and the features of patches of that frame.
         context : FitContext
-            Settings.
+            Settings of the detector and random seed.
         """
         config, seed = context.config, context.training.seed
         read: list[Tensor] = []
@@ -82,27 +82,29 @@ class FeatureMemory(Method):
         return cls.make(encoder, candidates[rows], frames[rows], config)
 
     def distances(self, features: Tensor, *, left_out: int | None = None) -> Tensor:
-        """Return the distance from each feature, float32[..., d], to the nearest in the bank.
+        """Return the distance from each feature (float32[..., d]) to the nearest one in the bank.
 
-        See `nearest` for `left_out` and errors.
+        For `left_out` and errors, see `nearest`.
         """
         distances, _ = self.nearest(features.flatten(0, -2), left_out=left_out)
         return distances.view(features.shape[:-1])
 
     def nearest(self, features: Tensor, *, left_out: int | None = None) -> tuple[Tensor, Tensor]:
-        """Return the distances, float32[b], to the nearest features in the bank, float32[b, d].
+        """Return the nearest features in the bank (float32[b, d]), and the distances to them.
+
+        The distances (float32[b]) are returned first.
 
         Parameters
         ----------
         features : float32[b, d]
-            Features.
+            Features to compare with the bank.
         left_out : int, optional
-            Number of a normal frame whose features in the bank are ignored.
+            Number of a normal frame. Its features in the bank are ignored.
 
         Raises
         ------
         NearfarError
-            If the bank has too few other features.
+            If too few features in the bank are from other frames.
         """
         bank, finder = self.bank, self._finder
         if left_out is not None:
@@ -118,14 +120,14 @@ class FeatureMemory(Method):
         return (features - nearest).norm(dim=1), nearest
 
     def write(self, folder: Path) -> None:
-        """Write the encoder and the bank; see `Method.write`."""
+        """Write the encoder and the bank. See `Method.write`."""
         self.encoder.write(folder)
         tensors = {"bank": self.bank, "frames": self.frames}
         runs.write_tensors(folder / _FILE, runs.to_cpu(tensors))
 
     @classmethod
     def read(cls, folder: Path, config: DetectorConfig) -> Self:
-        """Read the encoder and the bank; see `Method.read`."""
+        """Read the encoder and the bank. See `Method.read`."""
         tensors, _ = runs.read_tensors(folder / _FILE)
         encoder = PatchEncoder.read(folder, config.encoder)
         with runs.reading(folder, _FILE):

@@ -1,4 +1,4 @@
-"""Image memory: feature-space distance to whole normal images."""
+"""Image memory: distance in feature space to whole normal images."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ _SAMPLE, _FEWEST = 64, 8
 
 @register_method
 class ImageMemory(FeatureMemory, LeaveOneOutMethod):
-    """Deep nearest neighbors [1]_: feature-space distance from an image to the nearest normal one.
+    """Deep nearest neighbors [1]_: distance in feature space to the nearest normal image.
 
-    Each image is resized to 224×224 pixels, and its stride-32 feature map is averaged and scaled to
-    length 1. The score is the Euclidean distance. The heat map shows how much less each place
-    resembles the nearest normal image than the place that resembles it most; its maximum is the
-    score.
+    Each image is resized to 224×224 pixels. The feature map of stride 32 is averaged and scaled to
+    length 1. The score is the Euclidean distance. The heat map shows the similarity of each place
+    to the nearest normal image, subtracted from that of the most similar place. The maximum of the
+    heat map is the score.
 
     Parameters
     ----------
     encoder : PatchEncoder
         Encoder with a feature map of stride 32.
     bank : float32[n, d]
-        Features of normal images, at least 2, of length 1.
+        Features of at least two normal images, scaled to length 1.
     frames : int64[n], optional
         Image number of each row of `bank`. Default: a different image for each row.
 
@@ -61,7 +61,7 @@ class ImageMemory(FeatureMemory, LeaveOneOutMethod):
 
     @classmethod
     def fit(cls, clips: Sequence[Clip], context: FitContext) -> Self:
-        """Store the features of normal images; see `Method.fit`."""
+        """Store the features of normal images. See `Method.fit`."""
         encoder = PatchEncoder.open(context.config.encoder)
         images = (frame.pixels for clip in clips for frame in clip)
         total = sum(clip.nominal_total for clip in clips)
@@ -72,11 +72,11 @@ class ImageMemory(FeatureMemory, LeaveOneOutMethod):
         return cls.choose(encoder, features, context)
 
     def score(self, window: Pixels, grid: Grid) -> ScoreMap:
-        """Score the latest image of a window; see `Scorer.score`."""
+        """Score the latest image of a window. See `Scorer.score`."""
         return grid.means(self._heat(window[-1]))
 
     def score_left_out(self, window: Pixels, grid: Grid, number: int) -> ScoreMap:
-        """Score a normal image against all other images; see `LeaveOneOutMethod`."""
+        """Score a normal image against all other normal images. See `LeaveOneOutMethod`."""
         return grid.means(self._heat(window[-1], left_out=number))
 
     def _heat(self, image: Pixels, *, left_out: int | None = None) -> ScoreMap:
@@ -87,20 +87,20 @@ class ImageMemory(FeatureMemory, LeaveOneOutMethod):
 
 
 def resemblance(clips: Sequence[Clip], encoder: PatchEncoder) -> float | None:
-    """Return how much photographs resemble each other, or None for fewer than eight photographs.
+    """Return how similar photographs are to each other, or None for fewer than eight photographs.
 
     Parameters
     ----------
     clips : sequence of Clip
-        Clips of photographs, of which 64 are compared.
+        Clips of photographs. At most 64 photographs are compared.
     encoder : PatchEncoder
         Encoder with a feature map of stride 32.
 
     Returns
     -------
     float or None
-        Median cosine similarity of an image's features, as in `ImageMemory`, to the most similar
-        features of another image.
+        Median, over all images, of the cosine similarity of an image's features to those of the
+        most similar other image. Features are as in `ImageMemory`.
 
     Examples
     --------
@@ -121,17 +121,17 @@ def resemblance(clips: Sequence[Clip], encoder: PatchEncoder) -> float | None:
 
 @torch.no_grad()
 def feature_map(encoder: PatchEncoder, image: Tensor) -> Tensor:
-    """Return the feature map, float32[d, 7, 7], of an image, float32[3, 224, 224] in [0, 1]."""
+    """Return the feature map (float32[d, 7, 7]) of an image (float32[3, 224, 224], in [0, 1])."""
     return encoder.maps(image[None], (_STRIDE,))[_STRIDE][0]
 
 
 def embed(values: Tensor) -> Tensor:
-    """Return features, float32[d] of length 1, from a feature map, float32[d, h, w]."""
+    """Return the average of a feature map (float32[d, h, w]), scaled to length 1 (float32[d])."""
     return normalize(values.mean((1, 2)), dim=0)
 
 
 def heat_map(values: Tensor, score: Tensor, nearest: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return a heat map whose maximum is the score.
+    """Return a heat map of an image. The maximum is the score.
 
     Parameters
     ----------
@@ -158,14 +158,14 @@ def heat_map(values: Tensor, score: Tensor, nearest: Tensor, size: tuple[int, in
 
 
 def _resize(image: Pixels) -> Tensor:
-    """Return an image, uint8[h, w] or uint8[h, w, 3], as float32[3, 224, 224] in [0, 1]."""
+    """Resize an image (uint8[h, w] or uint8[h, w, 3]) to float32[3, 224, 224], in [0, 1]."""
     color = Image.fromarray(image).convert("RGB")
     pixels = np.asarray(color.resize((TILE, TILE), Image.Resampling.BILINEAR))
     return to_unit(torch.from_numpy(pixels.copy()).permute(2, 0, 1))
 
 
 def _sample(clips: Sequence[Clip]) -> Iterator[Pixels]:
-    """Yield up to 64 readable photographs, evenly spaced over all clips."""
+    """Yield at most 64 readable photographs, evenly spaced over all clips."""
     total = sum(clip.nominal_total for clip in clips)
     wanted = np.unique(np.linspace(0, total - 1, min(_SAMPLE, total)).astype(int))
     start = 0

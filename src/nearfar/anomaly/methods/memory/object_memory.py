@@ -1,7 +1,7 @@
-"""Object memory: feature-space distance to normal moving patches [1]_.
+"""Object memory: distance in feature space to normal moving patches [1]_.
 
-The features come from a pretrained encoder, so little normal video is needed. Objects must be about
-as large as in the encoder's training data; the motion method is better for small objects.
+Features come from a pretrained encoder, so that little normal video is needed. Objects must be
+about as large as in the encoder's training data. The motion method is better for small objects.
 
 References
 ----------
@@ -39,17 +39,18 @@ _POINTS = 4
 
 @register_method
 class ObjectMemory(FeatureMemory):
-    """Feature-space distance from a moving patch to the nearest normal moving patch.
+    """Distance in feature space from a moving patch to the nearest normal moving patch.
 
-    The distance is Euclidean; patches without motion score 0. The bank is a coreset of
-    `DetectorConfig.bank_size` normal moving patches and their mirror images.
+    The distance is Euclidean. Patches without motion have score 0. The bank is a coreset of
+    `DetectorConfig.bank_size` features, selected from normal moving patches and their mirror
+    images.
 
     Parameters
     ----------
     encoder : PatchEncoder
         Encoder with feature maps.
     bank : float32[n, d]
-        Features of normal moving patches, at least 1.
+        Features of at least one normal moving patch.
 
     Examples
     --------
@@ -67,7 +68,7 @@ class ObjectMemory(FeatureMemory):
 
     @classmethod
     def fit(cls, clips: Sequence[Clip], context: FitContext) -> Self:
-        """Store the features of moving patches of normal clips; see `Method.fit`."""
+        """Store the features of moving patches of normal clips. See `Method.fit`."""
         config = context.config
         encoder = PatchEncoder.open(config.encoder)
         total = sum(clip.nominal_total for clip in clips)
@@ -87,7 +88,7 @@ class ObjectMemory(FeatureMemory):
         return cls.choose(encoder, chain([first], features), context)
 
     def score(self, window: Pixels, grid: Grid) -> ScoreMap:
-        """Score a window of frames; see `Scorer.score`."""
+        """Score a window of frames. See `Scorer.score`."""
         scores = torch.zeros(grid.shape).flatten()
         moving = find_moving(window, grid)
         if len(moving):
@@ -98,7 +99,7 @@ class ObjectMemory(FeatureMemory):
 
 @torch.no_grad()
 def encode_patches(encoder: PatchEncoder, frame: Pixels, patches: Indices, grid: Grid) -> Tensor:
-    """Return patch features: the encoder's stride-32 feature map, averaged over each patch.
+    """Return the encoder's feature map of stride 32, averaged over each patch.
 
     Parameters
     ----------

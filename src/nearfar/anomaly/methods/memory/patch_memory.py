@@ -1,4 +1,4 @@
-"""Patch memory: feature-space distance to normal patches."""
+"""Patch memory: distance in feature space to normal patches."""
 
 from __future__ import annotations
 
@@ -20,20 +20,22 @@ if TYPE_CHECKING:
 
 @register_method
 class PatchMemory(FeatureMemory, LeaveOneOutMethod):
-    """PatchCore [1]_: feature-space distance from a patch to the nearest normal patch.
+    """PatchCore [1]_: distance in feature space from a patch to the nearest normal patch.
 
-    The distance is Euclidean. The bank is a coreset of `DetectorConfig.bank_size` normal patches.
+    The distance is Euclidean. The bank is a coreset of `DetectorConfig.bank_size` features of
+    normal patches.
 
     Parameters
     ----------
     encoder : PatchEncoder
-        Module from tiles, float32[b, 3, 224, 224] in [0, 1], to features, float32[b, 28, 28, d].
+        Module that takes tiles (float32[b, 3, 224, 224], in [0, 1]) and returns features
+        (float32[b, 28, 28, d]).
     bank : float32[n, d]
-        Features of normal patches, at least 2.
+        Features of at least two normal patches.
     frames : int64[n], optional
         Image number of each row of `bank`. Default: a different image for each row.
     downscale : bool
-        Whether to downscale large images; see `Tiling`.
+        Whether to downscale large images. See `Tiling`.
 
     References
     ----------
@@ -68,12 +70,12 @@ class PatchMemory(FeatureMemory, LeaveOneOutMethod):
     def make(
         cls, encoder: PatchEncoder, bank: Tensor, frames: Tensor | None, config: DetectorConfig
     ) -> Self:
-        """Return an instance with a bank. Images are not downscaled if `config.size` is set."""
+        """Return an instance with a bank. If `config.size` is set, images are not downscaled."""
         return cls(encoder, bank, frames, downscale=config.size is None)
 
     @classmethod
     def fit(cls, clips: Sequence[Clip], context: FitContext) -> Self:
-        """Store the features of patches of normal images; see `Method.fit`."""
+        """Store the features of patches of normal images. See `Method.fit`."""
         encoder, downscale = PatchEncoder.open(context.config.encoder), context.config.size is None
         images = (frame.pixels for clip in clips for frame in clip)
         total = sum(clip.nominal_total for clip in clips)
@@ -85,11 +87,11 @@ class PatchMemory(FeatureMemory, LeaveOneOutMethod):
         return cls.choose(encoder, features, context)
 
     def score(self, window: Pixels, grid: Grid) -> ScoreMap:
-        """Score the latest image of a window; see `Scorer.score`."""
+        """Score the latest image of a window. See `Scorer.score`."""
         return grid.means(self._heat(window[-1]))
 
     def score_left_out(self, window: Pixels, grid: Grid, number: int) -> ScoreMap:
-        """Score a normal image against all other images; see `LeaveOneOutMethod`."""
+        """Score a normal image against all other normal images. See `LeaveOneOutMethod`."""
         return grid.means(self._heat(window[-1], left_out=number))
 
     def _heat(self, image: Pixels, *, left_out: int | None = None) -> ScoreMap:

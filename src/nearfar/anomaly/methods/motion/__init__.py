@@ -1,4 +1,4 @@
-"""Motion classifier trained on normal clips and pseudo-anomalies made from them."""
+"""Motion method: a classifier trained on normal clips and on pseudo-anomalies made from them."""
 
 from nearfar.anomaly.methods.motion.method import Motion
 from nearfar.anomaly.methods.motion.network import (

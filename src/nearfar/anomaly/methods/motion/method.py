@@ -1,4 +1,4 @@
-"""Motion method: scores moving patches with a classifier trained on pseudo-anomalies."""
+"""Motion method, which scores moving patches with a classifier trained on pseudo-anomalies."""
 
 from __future__ import annotations
 
@@ -31,14 +31,15 @@ _BATCH_SIZE = 256
 
 @register_method
 class Motion(Method):
-    """Logit that a moving patch is too fast, too large or gliding, plus 8, clipped at 0.
+    """Method that scores how likely a moving patch is too fast, too large, or gliding.
 
-    Patches without motion score 0.
+    The score is the classifier's logit plus 8, or 0 if this is negative. Patches without motion
+    have score 0.
 
     Parameters
     ----------
     network : nn.Module
-        Classifier like `MotionNet`.
+        Classifier with the inputs and outputs of `MotionNet`.
 
     Attributes
     ----------
@@ -64,7 +65,7 @@ class Motion(Method):
 
     @classmethod
     def fit(cls, clips: Sequence[Clip], context: FitContext) -> Self:
-        """Train the classifier, with a checkpoint per epoch; see `Method.fit`."""
+        """Train the classifier, with a checkpoint per epoch. See `Method.fit`."""
         seed = context.training.seed
         samples = draw_samples(
             clips, context.grid, context.config.frames, seed=seed, count=cls.training.samples
@@ -76,7 +77,7 @@ class Motion(Method):
 
     @torch.no_grad()
     def score(self, window: Pixels, grid: Grid) -> ScoreMap:
-        """Score a window of frames; see `Scorer.score`."""
+        """Score a window of frames. See `Scorer.score`."""
         scores = torch.zeros(grid.shape).flatten()
         moving = find_moving(window, grid)
         for start in range(0, len(moving), _BATCH_SIZE):
@@ -87,12 +88,12 @@ class Motion(Method):
         return scores.view(grid.shape).numpy()
 
     def write(self, folder: Path) -> None:
-        """Write the classifier; see `Method.write`."""
+        """Write the classifier. See `Method.write`."""
         runs.write_tensors(folder / _FILE, runs.to_cpu(self.network.state_dict()))
 
     @classmethod
     def read(cls, folder: Path, config: DetectorConfig) -> Self:
-        """Read the classifier; see `Method.read`."""
+        """Read the classifier. See `Method.read`."""
         tensors, _ = runs.read_tensors(folder / _FILE)
         with runs.reading(folder, _FILE):
             network = MotionNet(config.frames, config.patch // DOWNSCALE)

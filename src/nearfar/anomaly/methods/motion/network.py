@@ -33,7 +33,7 @@ class MotionTraining:
     epochs : int
         Passes over all patches.
     batch_size : int
-        Patches per step.
+        Number of patches per step.
     lr : float
         Peak learning rate of AdamW in a one-cycle schedule.
     weight_decay : float
@@ -58,7 +58,7 @@ class MotionNet(nn.Module):
     Parameters
     ----------
     frames : int
-        Frames per patch, at least 2.
+        Number of frames per patch, at least 2.
     side : int
         Side of a patch in pixels, after `downscale`.
 
@@ -92,14 +92,14 @@ class MotionNet(nn.Module):
         )
 
     def forward(self, patches: Tensor, positions: Tensor) -> Tensor:
-        """Return the logits, float[b].
+        """Return the logit of each patch (float[b]).
 
         Parameters
         ----------
         patches : float[b, t, s, s]
             Patches with values in [0, 1].
         positions : float[b]
-            Vertical positions in the frame, in [0, 1]; see `Grid.positions`.
+            Vertical positions of the patches in the frame, in [0, 1]. See `Grid.positions`.
         """
         centered = patches - patches.mean((1, 2, 3), keepdim=True)
         changes = 3 * (centered[:, 1:] - centered[:, :-1])
@@ -114,7 +114,7 @@ def downscale(patches: Tensor) -> Tensor:
     Parameters
     ----------
     patches : uint8[b, t, p, p]
-        Patches of a frame.
+        Patches of t frames.
 
     Returns
     -------
@@ -143,14 +143,14 @@ def train_motion_net(
     samples : MotionSamples
         Samples from `draw_samples`.
     training : MotionTraining, optional
-        Default: `MotionTraining()`.
+        Training settings. Default: `MotionTraining()`.
     seed : int
         Random seed for initial weights, batches and dropout.
     folder : Path, optional
-        Folder for a checkpoint per epoch. Training continues from an existing checkpoint; the
-        result is bit-identical to uninterrupted training.
+        Folder for a checkpoint after each epoch. Training continues from an existing checkpoint.
+        The result is bit-identical to that of uninterrupted training.
     track : Track
-        Progress.
+        Progress display. See `nearfar.progress.Track`.
 
     Returns
     -------

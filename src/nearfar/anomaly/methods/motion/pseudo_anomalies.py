@@ -1,9 +1,9 @@
-"""Normal patches, and pseudo-anomalies made from them: too fast, too large, or gliding.
+"""Normal patches, and pseudo-anomalies that move too fast, are too large, or glide.
 
-No abnormal samples are needed. Skipping frames doubles or triples the speed of normal motion [1]_.
-Scaling up the center of a patch makes objects too large. Moving a still image of an object along
-its original path makes it glide: pedestrians move their arms and legs, whereas riders, skaters and
-vehicles keep their pose.
+Pseudo-anomalies are made from normal patches, so that no abnormal samples are needed. Skipping
+frames doubles or triples the speed of normal motion [1]_. Scaling up the center of a patch makes
+objects too large. Moving a still image of an object along the object's original path makes it
+glide. Riders, skaters and vehicles also glide, whereas pedestrians move their arms and legs.
 
 References
 ----------
@@ -46,7 +46,9 @@ _MIN_PATH = 3
 
 
 def find_moving(window: Sequence[Pixels] | Pixels, grid: Grid) -> Indices:
-    """Return the indices of patches whose center changes in a window's last two frames, int64[n].
+    """Return the indices (int64[n]) of patches whose central pixels change.
+
+    The last two frames of the window are compared.
 
     Examples
     --------
@@ -71,7 +73,7 @@ class MotionSamples:
     patches : uint8[n, t, p, p]
         Patches of t frames.
     positions : float32[n]
-        Vertical positions in the frame, in [0, 1].
+        Vertical positions of the patches in the frame, in [0, 1].
     abnormal : bool[n]
         Whether each patch is a pseudo-anomaly.
 
@@ -96,10 +98,10 @@ def draw_samples(
     seed: int = 0,
     fractions: Mapping[str, float] = PSEUDO_ANOMALIES,
 ) -> MotionSamples:
-    """Draw moving patches from normal clips: unchanged, too fast, enlarged, and gliding.
+    """Draw moving patches from normal clips, unchanged and as pseudo-anomalies.
 
-    The clips are read once, one frame at a time. Gliding patches need a background, which clips
-    with fewer than 30 frames do not provide.
+    The clips are read once, one frame at a time. Gliding patches require a background, so they
+    cannot be made from clips with fewer than 30 frames.
 
     Parameters
     ----------
@@ -108,13 +110,14 @@ def draw_samples(
     grid : Grid
         Positions of the patches.
     frames : int
-        Frames per patch, at least 2.
+        Number of frames per patch, at least 2.
     count : int
         Maximum number of normal samples.
     seed : int
         Random seed for the sampling.
     fractions : mapping of str to float
-        Pseudo-anomalies per normal sample, by kind: "fast", "grown", "gliding".
+        Number of pseudo-anomalies per normal sample, by kind: "fast", "grown" (enlarged) or
+        "gliding".
 
     Returns
     -------
@@ -123,7 +126,7 @@ def draw_samples(
     Raises
     ------
     NearfarError
-        If nothing moves in the clips, or their frame size differs from the grid's.
+        If nothing moves in the clips, or the frame size differs from the grid's.
 
     Examples
     --------
@@ -199,17 +202,20 @@ class _Reservoir:
 
     @property
     def patches(self) -> Pixels:
-        """Kept patches, uint8[n, t, p, p]."""
+        """Patches in the sample (uint8[n, t, p, p])."""
         return self._patches[: self.seen]
 
     @property
     def positions(self) -> npt.NDArray[np.float32]:
-        """Vertical positions of the kept patches, float32[n]."""
+        """Vertical positions of the patches in the sample (float32[n])."""
         return self._positions[: self.seen]
 
 
 def _histories(clip: Clip, grid: Grid, longest: int) -> Iterator[list[Pixels]]:
-    """Yield each frame of a clip with the frames before it, 2 to `longest` frames in all."""
+    """Yield, for each frame of a clip, that frame and the frames before it.
+
+    Each list has 2 to `longest` frames.
+    """
     recent: deque[Frame] = deque(maxlen=longest)
     for frame in clip:
         grid.check(frame.pixels.shape, clip.name)
@@ -221,7 +227,7 @@ def _histories(clip: Clip, grid: Grid, longest: int) -> Iterator[list[Pixels]]:
 
 
 def _grow(patch: Pixels, factor: float) -> Pixels:
-    """Scale up the center of a patch, uint8[t, p, p]."""
+    """Scale up the center of a patch (uint8[t, p, p])."""
     side = patch.shape[-1]
     kept = max(2, round(side / factor))
     start = (side - kept) // 2
@@ -242,7 +248,10 @@ def _glide_patches(
     chosen: Indices,
     generator: np.random.Generator,
 ) -> Iterator[tuple[int, Pixels]]:
-    """Yield gliding versions of patches whose background is visible in earlier frames."""
+    """Yield gliding versions of patches.
+
+    Patches are left out if there are too few earlier frames to estimate the background.
+    """
     if len(past) < _MAX_PAST // 2:
         return
     before = np.stack(past)
@@ -259,14 +268,15 @@ def _glide_patches(
 def cut_surroundings(
     frames: Pixels, top: int, left: int, patch: int
 ) -> tuple[Pixels, npt.NDArray[np.bool_]]:
-    """Crop a patch from frames, uint8[t, h, w], with a margin of half its side.
+    """Crop a patch from frames (uint8[t, h, w]), with a margin of half the patch's side.
 
     Returns
     -------
     pixels : uint8[t, 2p, 2p]
-        Pixels; the border of the frame is repeated outside it.
+        Pixels of the patch and the margin. Outside the frame, the pixels at its border are
+        repeated.
     inside : bool[2p, 2p]
-        Pixels inside the frame.
+        Whether each pixel is inside the frame.
     """
     rows, columns = (np.arange(2 * patch) - patch // 2 + start for start in (top, left))
     height, width = frames.shape[1:]
@@ -281,26 +291,26 @@ def glide(
     inside: npt.NDArray[np.bool_],
     generator: np.random.Generator,
 ) -> Pixels | None:
-    """Replace the moving foreground with a still image of it, moved along the same path.
+    """Replace a moving object with a still image of the object that moves along the same path.
 
-    The foreground of one frame moves over the background in equal steps. Uncovered background gets
-    camera noise.
+    The foreground of one frame is moved over the background in equal steps. Camera noise is added
+    where background is uncovered.
 
     Parameters
     ----------
     window : uint8[t, 2p, 2p]
-        See `cut_surroundings`.
+        Patch of consecutive frames. See `cut_surroundings`.
     past : uint8[n, 2p, 2p]
-        The same region in earlier frames, whose median is the background.
+        The same region in earlier frames. Their median is the background.
     inside : bool[2p, 2p]
-        Pixels inside the frame.
+        Whether each pixel is inside the frame.
     generator : numpy.random.Generator
         Random generator for the pose and the noise.
 
     Returns
     -------
     uint8[t, p, p] or None
-        Gliding patch; None if the path is too short, or everything moves.
+        Gliding patch, or None if the path is too short or everything moves.
     """
     frames, side = len(window), window.shape[1]
     border = side // 4
@@ -326,7 +336,7 @@ def glide(
 
 
 def _estimate_shift(before: ScoreMap, after: ScoreMap, farthest: int) -> npt.NDArray[np.int64]:
-    """Return the shift (down, right) at the peak of two images' cross-correlation."""
+    """Return the shift (down, right) between two images, at the peak of their cross-correlation."""
     from scipy.signal import correlate  # 50 MB, which most detectors do not need
 
     correlation = correlate(after, before, mode="same", method="fft")

@@ -27,14 +27,14 @@ _BANK = "bank.safetensors"
 
 @register_method
 class Reconstruction(Method):
-    """Mean squared reconstruction error of a patch of n pixels, ‖X − X̂‖² / n (§4.5 of the paper).
+    """Mean squared reconstruction error of a patch: ‖X − X̂‖² / n for n pixels (§4.5 of the paper).
 
     Parameters
     ----------
     network : Autoencoder
-        Autoencoder of patches, float32[b, t, p, p] in [0, 1].
+        Autoencoder of patches (float32[b, t, p, p], in [0, 1]).
     run : Path, optional
-        Run folder of the network, for `write`.
+        Run folder of the network, which is required for `write`.
 
     Examples
     --------
@@ -53,12 +53,12 @@ class Reconstruction(Method):
 
     @classmethod
     def fit(cls, clips: Sequence[Clip], context: FitContext) -> Self:
-        """Train the autoencoder on patches of normal clips; see `Method.fit`."""
+        """Train the autoencoder on patches of normal clips. See `Method.fit`."""
         run = train_network(clips, context)
         return cls(runs.read_trained_network(run), run)
 
     def score(self, window: Pixels, grid: Grid) -> ScoreMap:
-        """Score a window of frames; see `Scorer.score`."""
+        """Score a window of frames. See `Scorer.score`."""
 
         def errors(patches: Tensor) -> Tensor:
             return (self.network(patches).reconstruction - patches).square().flatten(1).mean(1)
@@ -66,28 +66,29 @@ class Reconstruction(Method):
         return score_patches(errors, window, grid)
 
     def write(self, folder: Path) -> None:
-        """Write the network; see `Method.write`."""
+        """Write the network. See `Method.write`."""
         _copy_run(self.run, folder / NETWORK)
 
     @classmethod
     def read(cls, folder: Path, config: DetectorConfig) -> Self:
-        """Read the network; see `Method.read`."""
+        """Read the network. See `Method.read`."""
         run = folder / NETWORK
         return cls(runs.read_trained_network(run), run)
 
 
 @register_method
 class EmbeddingDistance(Method):
-    """Euclidean distance from a patch's embedding to the nearest embedding of a normal patch.
+    """Euclidean distance from the embedding of a patch to the nearest embedding of a normal patch.
 
     Parameters
     ----------
     encoder : nn.Module
-        Module from patches, float32[b, t, p, p] in [0, 1], to embeddings, float32[b, d].
+        Module that takes patches (float32[b, t, p, p], in [0, 1]) and returns embeddings
+        (float32[b, d]).
     bank : float32[n, d]
         Embeddings of normal patches.
     run : Path, optional
-        Run folder of the encoder, for `write`.
+        Run folder of the encoder, which is required for `write`.
 
     Examples
     --------
@@ -107,14 +108,14 @@ class EmbeddingDistance(Method):
 
     @classmethod
     def fit(cls, clips: Sequence[Clip], context: FitContext) -> Self:
-        """Train the autoencoder and store embeddings of normal patches; see `Method.fit`."""
+        """Train the autoencoder and store embeddings of normal patches. See `Method.fit`."""
         run = train_network(clips, context)
         embeddings = runs.read_run(run).embeddings
         rows = sample_rows(len(embeddings), context.config.bank_size, context.training.seed)
         return cls(runs.read_trained_network(run).encoder, torch.from_numpy(embeddings[rows]), run)
 
     def score(self, window: Pixels, grid: Grid) -> ScoreMap:
-        """Score a window of frames; see `Scorer.score`."""
+        """Score a window of frames. See `Scorer.score`."""
 
         def distances(patches: Tensor) -> Tensor:
             return torch.cdist(self.encoder(patches), self.bank).amin(1)
@@ -122,13 +123,13 @@ class EmbeddingDistance(Method):
         return score_patches(distances, window, grid)
 
     def write(self, folder: Path) -> None:
-        """Write the network and the embeddings; see `Method.write`."""
+        """Write the network and the embeddings. See `Method.write`."""
         _copy_run(self.run, folder / NETWORK)
         runs.write_tensors(folder / _BANK, runs.to_cpu({"bank": self.bank}))
 
     @classmethod
     def read(cls, folder: Path, config: DetectorConfig) -> Self:
-        """Read the network and the embeddings; see `Method.read`."""
+        """Read the network and the embeddings. See `Method.read`."""
         run = folder / NETWORK
         tensors, _ = runs.read_tensors(folder / _BANK)
         with runs.reading(folder, _BANK):
@@ -137,7 +138,7 @@ class EmbeddingDistance(Method):
 
 
 def _copy_run(run: Path | None, target: Path) -> None:
-    """Copy a run folder, except for the embeddings of its patches."""
+    """Copy a run folder, without the embeddings of the training patches."""
     if run is None:
         raise NearfarError("the network was not trained in a run folder: pass `run` to write it")
     shutil.copytree(run, target, ignore=shutil.ignore_patterns(runs.EMBEDDINGS, runs.LOCK, ".*"))

@@ -15,9 +15,10 @@ NETWORK = "network"
 
 
 def train_network(clips: Sequence[Clip], context: FitContext) -> Path:
-    """Train an autoencoder on patches of normal clips, or resume; return its run folder.
+    """Train an autoencoder on patches of normal clips, and return its run folder.
 
-    The run folder is in the scratch folder, so that a second method reuses the trained network.
+    Interrupted training is resumed. The run folder is in the scratch folder, so that a second
+    method can use the same trained network.
     """
     folder, config = context.scratch / NETWORK, context.config
     if not runs.is_finished(folder):

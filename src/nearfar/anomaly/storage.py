@@ -218,7 +218,7 @@ def read_detector(folder: str | os.PathLike[str]) -> Detector:
         if is_unfinished(folder):
             raise NearfarError(f"detector {str(folder)!r} is unfinished: fit it with --resume")
         raise NearfarError(f"{str(folder)!r} is not a detector: it has no {_CONFIG}; fit one")
-    with runs.reading(folder, _CONFIG):
+    with runs.explain_damage(folder, _CONFIG):
         saved = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
         version, names = int(saved["format"]), list(saved["config"].get("methods", ()))
     if version != FORMAT:
@@ -228,7 +228,7 @@ def read_detector(folder: str | os.PathLike[str]) -> Detector:
         )
     for name in names:
         find_method(name)
-    with runs.reading(folder, _CONFIG):
+    with runs.explain_damage(folder, _CONFIG):
         config = DetectorConfig(**saved["config"])
         size = int(saved["size"][0]), int(saved["size"][1])
         grid = Grid(config.scaled_size(size), config.patch, config.stride)
@@ -260,7 +260,7 @@ def _check_same(folder: Path, settings: dict[str, Any]) -> None:
     """Check that an unfinished detector was started with the same settings."""
     if not is_unfinished(folder):
         raise NearfarError(f"{str(folder)!r} holds no unfinished detector: fit without --resume")
-    with runs.reading(folder, _UNFINISHED):
+    with runs.explain_damage(folder, _UNFINISHED):
         before = json.loads((folder / _UNFINISHED).read_text(encoding="utf-8"))
         changed = [name for name in settings if before[name] != settings[name]]
     if changed:

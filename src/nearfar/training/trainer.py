@@ -2,7 +2,7 @@
 
 The path of a batch from disk to loss:
 
-1. `nearfar.data.load` reads the images with the row numbers that a sampler yields.
+1. `nearfar.data.load_batches` reads the images with the row numbers that a sampler yields.
 2. `Trainer.fit` moves the images to the device and scales pixel values to [0, 1].
 3. The objective augments or corrupts the images, runs the network, and returns the loss.
 """

@@ -100,7 +100,7 @@ class Appearance(Method):
     def read(cls, folder: Path, config: DetectorConfig) -> Self:
         """Read the components. See `Method.read`."""
         tensors, _ = runs.read_tensors(folder / _FILE)
-        with runs.reading(folder, _FILE):
+        with runs.explain_damage(folder, _FILE):
             method = cls(tensors["center"], tensors["left_out"])
             if method.left_out.shape[1:] != (method.side**2,) or method.side > config.patch:
                 raise NearfarError(f"axes of shape {tuple(method.left_out.shape)}")

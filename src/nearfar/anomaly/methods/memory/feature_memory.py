@@ -130,7 +130,7 @@ class FeatureMemory(Method):
         """Read the encoder and the bank. See `Method.read`."""
         tensors, _ = runs.read_tensors(folder / _FILE)
         encoder = PatchEncoder.read(folder, config.encoder)
-        with runs.reading(folder, _FILE):
+        with runs.explain_damage(folder, _FILE):
             return cls.make(encoder, tensors["bank"], tensors.get("frames"), config)
 
 

@@ -95,7 +95,7 @@ class Motion(Method):
     def read(cls, folder: Path, config: DetectorConfig) -> Self:
         """Read the classifier. See `Method.read`."""
         tensors, _ = runs.read_tensors(folder / _FILE)
-        with runs.reading(folder, _FILE):
+        with runs.explain_damage(folder, _FILE):
             network = MotionNet(config.frames, config.patch // DOWNSCALE)
         runs.load_weights(network, tensors, folder)
         return cls(network)

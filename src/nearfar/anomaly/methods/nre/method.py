@@ -132,7 +132,7 @@ class EmbeddingDistance(Method):
         """Read the network and the embeddings. See `Method.read`."""
         run = folder / NETWORK
         tensors, _ = runs.read_tensors(folder / _BANK)
-        with runs.reading(folder, _BANK):
+        with runs.explain_damage(folder, _BANK):
             bank = tensors["bank"]
         return cls(runs.read_trained_network(run).encoder, bank, run)
 

@@ -15,6 +15,7 @@ import torch
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
 from pyarrow import parquet
 from sklearn.preprocessing import normalize
+from torch.overrides import TorchFunctionMode
 
 from nearfar.curation import (
     CuratedImages,
@@ -29,6 +30,7 @@ from nearfar.curation import (
     selection,
     thumbnails,
 )
+from nearfar.curation.alignment import verify_pairs
 from nearfar.data import ArrayImages, FolderImages
 from nearfar.errors import NearfarError
 from nearfar.report import write_curation_page
@@ -198,6 +200,29 @@ def test_new_images_are_compared_with_earlier_results(folder, tmp_path, capsys):
     (tmp_path / "out2/thumbnails.parquet").write_bytes(b"damaged")
     with pytest.raises(NearfarError, match="expected the folder of an earlier curate"):
         CuratedImages(tmp_path / "out2")
+
+
+def test_duplicates_are_verified_by_one_thread():
+    """Two threads are slower, many times on a busy machine."""
+
+    class Threads(TorchFunctionMode):
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            if function is torch.linalg.solve:
+                seen.append(torch.get_num_threads())
+            return function(*args, **(kwargs or {}))
+
+    seen: list[int] = []
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 64, 64), np.uint8))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with Threads():
+            pairs, sizes = torch.tensor([[0, 1]]), torch.full((2, 2), 64)
+            verify_pairs(images, sizes, pairs, torch.tensor([False]))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert set(seen) == {1}
 
 
 def test_label_errors_are_those_planted():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, avg_pool2d, grid_sample, interpolate
@@ -56,13 +59,27 @@ def verify_pairs(thumbnails: Tensor, sizes: Tensor, pairs: Tensor, mirrored: Ten
     tensor([1., 0.])
     """
     scores, aspects = torch.empty(len(pairs)), sizes[:, 1] / sizes[:, 0]
-    for start in range(0, len(pairs), _PAIRS):
-        some = torch.arange(start, min(start + _PAIRS, len(pairs)))
-        first, second = pairs[some].T
-        scores[some] = _verify(
-            thumbnails[first], thumbnails[second], aspects[second] / aspects[first], mirrored[some]
-        )
+    with _one_thread():
+        for start in range(0, len(pairs), _PAIRS):
+            some = torch.arange(start, min(start + _PAIRS, len(pairs)))
+            first, second = pairs[some].T
+            stretch = aspects[second] / aspects[first]
+            scores[some] = _verify(thumbnails[first], thumbnails[second], stretch, mirrored[some])
     return scores
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Use one thread of torch: each operation is so small that several would mostly wait.
+
+    threadpoolctl does not limit the matrix products of torch, whose MKL is linked statically.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _verify(first: Tensor, second: Tensor, aspects: Tensor, mirrored: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from nearfar.config import DEFAULT_ENCODER, recipe
+from nearfar.config import DEFAULT_ENCODER, PHOTOGRAPH_OPTIONS, recipe
 from nearfar.data import ArrayImages, images_from_array
 from nearfar.training import choose_defaults, open_with_defaults
 
@@ -46,6 +46,18 @@ def test_photographs_continue_a_published_encoder():
 )
 def test_others_start_from_scratch(images, options):
     assert choose_defaults(images, options).recipe == "nearfar"
+
+
+def test_photographs_from_scratch_have_their_own_options():
+    """On 1,500 photographs, neighbors as positives once cost 6 points, and a hidden layer 5."""
+    chosen = choose_defaults(photographs(200), {"neighbors": 3, "pixel_weight": 1.0}, "nearfar")
+    network, objective = chosen.config.network, chosen.config.objective
+    assert (network.hidden, objective.neighbor_prob) == (0, PHOTOGRAPH_OPTIONS["neighbor_prob"])
+    assert objective.pixel_weight == 1.0, "options of the user take precedence"
+    drawn = choose_defaults(shapes(200), {}, "nearfar").config
+    assert (drawn.network.hidden, drawn.objective.neighbor_prob) == (512, 0.5)
+    backbone = choose_defaults(photographs(200), {"backbone": "alexnet"}).config
+    assert backbone.objective.neighbor_prob == PHOTOGRAPH_OPTIONS["neighbor_prob"]
 
 
 @pytest.mark.parametrize(

@@ -23,12 +23,13 @@ from nearfar.config.objective import (
 from nearfar.config.optim import LRSchedule, Optim
 from nearfar.config.options import Option, configure, flatten, implied_recipe, recipe, train_options
 from nearfar.config.pretext import Denoising, Inpainting, Plain, Pretext, SplitBrain
-from nearfar.config.recipes import RECIPES, RecipeName
+from nearfar.config.recipes import PHOTOGRAPH_OPTIONS, RECIPES, RecipeName
 from nearfar.config.train import KINDS, Recorded, TrainConfig, name_of
 
 __all__ = [
     "DEFAULT_ENCODER",
     "KINDS",
+    "PHOTOGRAPH_OPTIONS",
     "RECIPES",
     "TIMM",
     "AugmentationName",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nearfar.config import recipe
+from nearfar.config import PHOTOGRAPH_OPTIONS, recipe
 
 #: Training as in the paper: half of the epochs as an autoencoder, half with the relational loss.
 PAPER = recipe("paper")
@@ -10,6 +10,8 @@ PAPER = recipe("paper")
 AUTOENCODER = recipe("paper", epochs=0)
 #: Training with our recipe.
 NEARFAR = recipe("nearfar")
+#: The same, with the options for photographs.
+NEARFAR_PHOTOGRAPHS = recipe("nearfar", **PHOTOGRAPH_OPTIONS)
 #: Network and optimizer of our recipe, as a plain autoencoder.
 NEARFAR_AUTOENCODER = recipe(
     "nearfar",

@@ -9,6 +9,7 @@ from typing import Any
 
 from nearfar.config import (
     DEFAULT_ENCODER,
+    PHOTOGRAPH_OPTIONS,
     Backbone,
     RecipeName,
     TrainConfig,
@@ -16,6 +17,7 @@ from nearfar.config import (
     flatten,
     implied_recipe,
 )
+from nearfar.config import recipe as make_recipe
 from nearfar.data import ImageKind, Images, Size, kind_of, open_images
 from nearfar.models import has_packaged_weights, pretrained_size
 
@@ -162,7 +164,8 @@ def choose_defaults(
     elif named is None:
         named = "continue" if usable and has_packaged_weights(DEFAULT_ENCODER) else "nearfar"
     suggested = {} if named == "paper" else _length(n, named, options)
-    config = configure(options, suggested, recipe=named)
+    fitted = PHOTOGRAPH_OPTIONS if named == "nearfar" and photographs else {}
+    config = configure(options, suggested, base=make_recipe(named, **fitted))
     return Defaults(
         named,
         config,

@@ -45,13 +45,14 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
 }
 
-#: Options of "nearfar" that differ for photographs. From scratch, only about a third of the nearest
-#: images show the same kind of thing, and a hidden layer costs linear accuracy.
+#: Options of "nearfar" that differ for photographs. The image nearest to a photograph often shows
+#: something else, and a hidden layer or a weighty decoder costs accuracy.
 PHOTOGRAPH_OPTIONS: dict[str, Any] = {
     "hidden": 0,
-    "neighbor_prob": 0.0,
+    "neighbor_prob": 0.2,
+    "refresh_neighbors_every": 20,
+    "clusters": 1,
     "far_share": 1.0,
-    "refresh_neighbors_every": 0,
     "identity_prob": 0.0,
-    "pixel_weight": 20.0,
+    "pixel_weight": 5.0,
 }

@@ -131,7 +131,8 @@ def choose_defaults(
     If `options` contains an option of the recipe "paper", such as ``loss_weights``, this recipe is
     chosen. It is also chosen for images of kind "features". For photographs, training starts from a
     pretrained encoder if one is installed. For all other images, it starts from scratch. Batch
-    size, number of epochs and number of clusters depend on the number of images.
+    size, number of epochs and number of clusters depend on the number of images. The recipe
+    "nearfar" has other options for photographs, `nearfar.config.PHOTOGRAPH_OPTIONS`.
 
     Parameters
     ----------
@@ -163,9 +164,10 @@ def choose_defaults(
         named = "paper"
     elif named is None:
         named = "continue" if usable and has_packaged_weights(DEFAULT_ENCODER) else "nearfar"
-    suggested = {} if named == "paper" else _length(n, named, options)
-    fitted = PHOTOGRAPH_OPTIONS if named == "nearfar" and photographs else {}
-    config = configure(options, suggested, base=make_recipe(named, **fitted))
+    suitable = PHOTOGRAPH_OPTIONS if named == "nearfar" and photographs else {}
+    length = {} if named == "paper" else _length(n, named, options)
+    suggested = {name: value for name, value in length.items() if name not in suitable}
+    config = configure(options, suggested, base=make_recipe(named, **suitable))
     return Defaults(
         named,
         config,

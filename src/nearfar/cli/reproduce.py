@@ -250,13 +250,19 @@ def scale(*, options: Options, epochs: int | None = None) -> None:
 
 @reproduce.command
 def protocol(
-    *, options: RowOptions, epochs: tuple[int, ...] = (), rows: tuple[str, ...] = ()
+    *,
+    options: RowOptions,
+    epochs: tuple[int, ...] = (),
+    rows: tuple[str, ...] = (),
+    rbf_samples: int | None = None,
 ) -> None:
     """Search for the settings that Table 1 does not state, with the plain autoencoder.
 
     **For example**
 
         nearfar reproduce protocol --data-root data --out protocol --seeds 1
+        nearfar reproduce protocol --data-root data --out full --seeds 1 --rows alocc \
+            --epochs 40 100 --rbf-samples 50000
 
     Parameters
     ----------
@@ -264,10 +270,12 @@ def protocol(
         Numbers of epochs after which to evaluate. Default: 4 10, or 1 2 with --quick.
     rows
         Rows to measure. Default: all. If a name is unknown, the list of rows is printed.
+    rbf_samples
+        Maximum number of training images for both SVMs. Default: 10,000.
     """
     from nearfar.experiments.protocol import PROTOCOL
 
-    _run(PROTOCOL, options, rows, epochs=epochs or None)
+    _run(PROTOCOL, options, rows, epochs=epochs or None, rbf_samples=rbf_samples)
 
 
 @reproduce.command

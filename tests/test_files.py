@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -71,6 +72,22 @@ def test_unfinished_files_of_safetensors_are_leftovers(tmp_path):
     remove_leftovers(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [".tmp"]
     remove_leftovers(tmp_path / "missing")
+
+
+def test_try_output_waits_for_others_to_remove_the_folder(tmp_path, monkeypatch):
+    """Processes of torchrun try the same folder; each removes it if it is empty."""
+    out, original, left = tmp_path / "new" / "out", Path.mkdir, [None] * 3
+
+    def mkdir_for_a_moment(path, *arguments, **options):
+        original(path, *arguments, **options)
+        if path == out and left:
+            left.pop()
+            path.rmdir()
+
+    monkeypatch.setattr(Path, "mkdir", mkdir_for_a_moment)
+    try_output(out, overwrite=False, folder=True)
+    assert not left
+    assert not out.exists()
 
 
 def test_try_output_removes_what_killed_processes_left(tmp_path):

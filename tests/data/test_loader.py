@@ -184,10 +184,41 @@ def test_killed_workers_raise_where_batches_are_awaited(kept: Images) -> None:
         list(batches)
 
 
+HANGING = """
+import threading
+import torch
+from nearfar.data import ArrayImages, load_batches
+
+class Hanging(ArrayImages):
+    in_memory = False
+
+    def batch(self, indices):
+        print("reading", flush=True)
+        threading.Event().wait()
+
+images = Hanging(torch.zeros(4, 1, 8, 8, dtype=torch.uint8))
+list(load_batches(images, [[0], [1]], workers=2))
+"""
+
+
+def test_killed_process_leaves_no_worker_behind() -> None:
+    """Not even one that hangs: it would keep the output open, which it shares."""
+    process = subprocess.Popen([sys.executable, "-c", HANGING], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert [process.stdout.readline(), process.stdout.readline()] == ["reading\n"] * 2
+    process.kill()
+    process.communicate(timeout=30)
+
+
 def test_closed_iteration_leaves_no_worker_behind(kept: Images) -> None:
-    """A stopped worker would not even end at SIGTERM."""
+    """Not even one that hangs, and ignores SIGTERM."""
+
+    def hang() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        threading.Event().wait()
+
     before = multiprocessing.active_children()
-    images = Reading(kept.batch(range(COUNT)), 22, lambda: os.kill(os.getpid(), signal.SIGSTOP))
+    images = Reading(kept.batch(range(COUNT)), 22, hang)
     batches = iter(load_batches(images, sequential_batches(range(COUNT), 12), workers=2))
     next(batches)
     time.sleep(0.2)

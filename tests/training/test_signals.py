@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from threading import Timer
+from threading import Event, Timer
 from typing import ClassVar
 
 import numpy as np
@@ -44,19 +44,24 @@ def test_checkpoints_within_an_epoch_survive_a_crash(tmp_path, images, monkeypat
 
 
 class Hanging(ArrayImages):
-    """Images that workers read, until one of them stops at a batch; not even SIGTERM ends it."""
+    """Images that workers read, until one of them hangs at a batch; not even SIGTERM ends it.
+
+    A stopped process (SIGSTOP) could keep the lock of the pipe, and so hold back earlier batches.
+    """
 
     in_memory = False
     stop_at: ClassVar[list[int]] = []
 
     def batch(self, indices):
         if get_worker_info() is not None and list(indices) == self.stop_at:
-            os.kill(os.getpid(), signal.SIGSTOP)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            Event().wait()
         return super().batch(indices)
 
 
 @pytest.mark.parametrize("phase", ["pretrain", "train"])
-def test_termination_ends_a_wait_for_images(tmp_path, digits, monkeypatch, phase):
+@pytest.mark.parametrize("moment", ["while waiting", "just before"])
+def test_termination_ends_a_wait_for_images(tmp_path, digits, monkeypatch, phase, moment):
     """The run continues as if it had not been interrupted."""
     images = Hanging(digits[:300, None])
     train(images, QUICK, folder=tmp_path / "whole")
@@ -66,9 +71,11 @@ def test_termination_ends_a_wait_for_images(tmp_path, digits, monkeypatch, phase
 
     def track(items, description, total):
         for number, item in enumerate(items):
-            if description == phase and number == 5:
+            if (description, number, moment) == (phase, 5, "while waiting"):
                 Timer(3, os.kill, (os.getpid(), signal.SIGTERM)).start()
             yield item
+            if (description, number, moment) == (phase, 7, "just before"):
+                os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(Interrupted):
         train(images, QUICK, folder=tmp_path / "parts", track=track)

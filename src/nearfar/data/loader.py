@@ -6,7 +6,7 @@ import mmap
 import multiprocessing
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.reduction import DupFd
@@ -50,6 +50,7 @@ def load_batches(
     batches: Iterable[Sequence[int]] | Iterable[Tensor],
     *,
     workers: int | None = None,
+    before_wait: Callable[[], None] | None = None,
 ) -> DataLoader[Batch]:
     """Read images batch by batch.
 
@@ -62,6 +63,9 @@ def load_batches(
     workers : int, optional
         Number of worker processes. Default: none for images in memory, otherwise one per CPU core,
         at most 8. If several training processes run on a machine, they share its cores.
+    before_wait : callable, optional
+        Function to call before each wait for a batch, after `is_waiting_for_images` has become
+        true. It may raise an exception, for example if a signal arrived shortly before.
 
     Returns
     -------
@@ -95,12 +99,13 @@ def load_batches(
         workers = 0 if images.in_memory else max(1, min(processors, MAX_WORKERS))
     return _Loader(
         _Batches(images),
+        before_wait,
         sampler=_Rows(batches),
         batch_size=None,  # the sampler yields whole batches
         num_workers=workers,
         persistent_workers=workers > 0,
         collate_fn=_as_is,
-        worker_init_fn=_leave_process_group,
+        worker_init_fn=_start_worker,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),
     )
@@ -207,6 +212,12 @@ def _shared(pixels: Tensor) -> _SharedPixels | Tensor:
 class _Loader(DataLoader[Batch]):
     """Data loader that raises one-line errors, to which torch would add the worker's traceback."""
 
+    def __init__(
+        self, images: _Batches, before_wait: Callable[[], None] | None, **options: Any
+    ) -> None:
+        super().__init__(images, **options)
+        self.before_wait = before_wait
+
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         try:
             for batch in self._batches():
@@ -227,6 +238,8 @@ class _Loader(DataLoader[Batch]):
         while True:
             try:
                 with _wait(self.num_workers > 0):
+                    if self.before_wait is not None:
+                        self.before_wait()
                     batches = self._start() if batches is None else batches
                     batch = next(batches)
                     if isinstance(batch, Sequence) and isinstance(batch[1], _SharedPixels):
@@ -289,10 +302,18 @@ def _as_is(batch: Any) -> Any:
     return batch
 
 
-def _leave_process_group(worker: int) -> None:
+def _start_worker(worker: int) -> None:
     """Shield a worker from signals to the process group, such as Ctrl-C.
 
-    The parent process stops the workers.
+    The parent process stops the workers. If it is killed, they end by themselves: torch's own check
+    misses a parent that is killed while the worker starts, and does not run while an image is read.
     """
     if hasattr(os, "setpgrp"):
         os.setpgrp()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)

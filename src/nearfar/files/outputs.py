@@ -21,6 +21,8 @@ _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 #: Size of the file that `try_output` writes to test a disk, in bytes.
 _TRIAL_BYTES = 2**12
+#: Maximum number of tries while other processes remove the folder that all of them create.
+_TRIALS = 100
 
 #: Suggested remedy in errors about existing output.
 ADVICE = "choose another, or pass --overwrite (overwrite=True in Python)"
@@ -149,8 +151,14 @@ def try_output(
     absent = _absent(place)
     trial = place / f"{LEFTOVER}{os.getpid()}-trial"
     try:
-        place.mkdir(parents=True, exist_ok=True)
-        trial.write_bytes(bytes(_TRIAL_BYTES))
+        for left in reversed(range(_TRIALS)):
+            try:
+                place.mkdir(parents=True, exist_ok=True)
+                trial.write_bytes(bytes(_TRIAL_BYTES))
+                break
+            except FileNotFoundError:  # another process removed its empty folder in between
+                if not left:
+                    raise
         if folder:
             remove_of_ended(list(path.rglob(f"{LEFTOVER}*")))
         else:

@@ -83,6 +83,11 @@ class StopSignal:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    def before_wait(self) -> None:
+        """Raise `WaitInterrupted` if a signal arrived shortly before a wait for images."""
+        if self.alone and self.asked and is_waiting_for_images():
+            raise WaitInterrupted
+
     def is_time(self, step: int) -> bool:
         """Return whether to call `check` after `step` steps of the epoch.
 

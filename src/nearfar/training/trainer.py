@@ -152,7 +152,8 @@ class Trainer:
         paired = isinstance(objective, PairedObjective)
         sampler = PairSampler(self.sampler, self._partners) if paired else self.sampler
         total = (epochs - start.cursor.epoch) * self.sampler.steps - start.cursor.step
-        steps = self._steps(load_batches(self.images, sampler), start.cursor)
+        batches = load_batches(self.images, sampler, before_wait=self.stop_signal.before_wait)
+        steps = self._steps(batches, start.cursor)
         with self.stop_signal.signals():
             try:
                 for at, rows, pixels in self.track(steps, phase, total):
@@ -225,9 +226,10 @@ class Trainer:
                     yield Cursor(epoch, done), rows, pixels
                     done += 1
             except WaitInterrupted:
-                if first < done < self.sampler.steps:
-                    self._write_checkpoint(Cursor(epoch, done))
-                self._stop()
+                if done < self.sampler.steps:
+                    if done > first:
+                        self._write_checkpoint(Cursor(epoch, done))
+                    self._stop()
             self._end_epoch(epoch)
 
     def _step(self, at: Cursor, rows: Tensor, images: Tensor) -> None:

@@ -19,7 +19,7 @@ from nearfar import runs
 from nearfar.data import ArrayImages
 from nearfar.runs import Cursor
 from nearfar.training import Interrupted, train
-from nearfar.training.sampler import EpochSampler
+from nearfar.training.batch_sampler import EpochSampler
 from nearfar.training.trainer import PHASE_NUMBERS
 from trainings import QUICK, TORCHRUN, assert_same_weights, weights
 

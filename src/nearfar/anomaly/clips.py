@@ -93,7 +93,7 @@ class Clip(Iterable[Frame]):
     photographs : bool
         Whether frames are unrelated color images, which may differ in size. See `as_photographs`.
     skipped : list of str
-        One line per unreadable frame of the latest iteration, which states the reason.
+        One line per unreadable frame of the latest iteration, with the reason.
     notes : list of str
         One line per other irregularity, such as lost frames.
 

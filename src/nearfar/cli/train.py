@@ -116,7 +116,7 @@ def train(
     else:
         source, chosen = images.open_with_defaults(data, track, listed_in, wanted, named)
         settings = chosen.config
-        say(chosen.description)
+        say(chosen.description)  # worded in nearfar.training.defaults
         if chosen.warning:
             warnings.warn(chosen.warning, stacklevel=2)
     validation = None

@@ -36,7 +36,7 @@ class Images(Dataset[Tensor]):
     in_memory : bool
         Whether images are already decoded in memory. Otherwise, data loaders use worker processes.
     skipped : list of str
-        One line per unreadable file, which states the reason.
+        One line per unreadable file, with the reason.
     unread : list of str
         One line per file without an image extension, and per array that was not read.
     origin : mapping
@@ -98,7 +98,7 @@ class Images(Dataset[Tensor]):
         return self
 
     def unused(self) -> list[str]:
-        """Return one line per unused file or array, which states the reason."""
+        """Return one line for each unused file or array, stating why it is unused."""
         return [*self.skipped, *self.unread]
 
     def content(self, indices: Sequence[int] | Tensor) -> Iterator[bytes]:

@@ -37,7 +37,7 @@ class FeatureGrid(NamedTuple):
     offset: tuple[float, float] = (0.5, 0.5)
 
     def after(self, module: nn.Module) -> FeatureGrid:
-        """Return the grid of the output of a module if the grid of its input is this one."""
+        """Return the grid of a module's output, given that this is the grid of its input."""
         return self.after_each(module)[""]
 
     def after_each(self, module: nn.Module) -> dict[str, FeatureGrid]:

@@ -7,8 +7,8 @@ images within a batch instead, see `nearfar.training.objectives`.
 
 from nearfar.neighbors.all_pairs import NearPairs, near_pairs
 from nearfar.neighbors.bank import Bank, DiskBank, allocate_rows, bank_chunks, disk_bytes
-from nearfar.neighbors.clustered import ClusteredFinder
-from nearfar.neighbors.exact import ExactFinder
+from nearfar.neighbors.clustered_finder import ClusteredFinder
+from nearfar.neighbors.exact_finder import ExactFinder
 from nearfar.neighbors.finder import Finder, Neighbors, Workers, check_count, check_enough_rows
 from nearfar.neighbors.keys import HELD_KEYS_BYTES
 from nearfar.neighbors.make import finder_cost, make_finder

@@ -1,7 +1,7 @@
 """Protocol of finders, which search a bank of embeddings for near and far rows.
 
-The finder in `nearfar.neighbors.clustered` draws random far rows, as in the paper. The finder in
-`nearfar.neighbors.exact` compares each query with all rows.
+The finder in `nearfar.neighbors.clustered_finder` draws random far rows, as in the paper. The
+finder in `nearfar.neighbors.exact_finder` compares each query with all rows.
 """
 
 from __future__ import annotations

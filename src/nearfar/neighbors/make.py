@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from nearfar.config import NeighborSearch
-from nearfar.neighbors.clustered import (
+from nearfar.neighbors.clustered_finder import (
     KMEANS_SAMPLE_NUMBERS,
     KMEANS_SAMPLE_PER_CLUSTER,
     ClusteredFinder,
 )
-from nearfar.neighbors.exact import ExactFinder
+from nearfar.neighbors.exact_finder import ExactFinder
 from nearfar.neighbors.finder import Finder
 from nearfar.neighbors.kmeans import KMEANS_ITERATIONS
 

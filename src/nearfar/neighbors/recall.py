@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from nearfar.neighbors.exact import ExactFinder
+from nearfar.neighbors.exact_finder import ExactFinder
 from nearfar.neighbors.finder import Finder
 
 #: Share of the rows that count as hubs: the rows drawn most often.

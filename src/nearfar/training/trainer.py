@@ -26,13 +26,13 @@ from nearfar.errors import NearfarError
 from nearfar.models import Autoencoder
 from nearfar.progress import Track, silent
 from nearfar.runs import Checkpoint, Cursor, Phase, RunFolder, add_prefix, strip_prefix
+from nearfar.training.batch_sampler import EpochSampler, PairSampler
 from nearfar.training.callbacks import Callback
 from nearfar.training.distributed import broadcast_buffers
 from nearfar.training.lr_schedule import lr_factor
 from nearfar.training.metrics import EpochMetrics
 from nearfar.training.objectives import Objective, PairedObjective
 from nearfar.training.optimizer_state import load_optimizer, optimizer_tensors
-from nearfar.training.sampler import EpochSampler, PairSampler
 from nearfar.training.signals import StopSignal, WaitInterrupted
 
 if TYPE_CHECKING:

@@ -34,7 +34,7 @@ ALEXNET = Backbone(name="alexnet", embedding_size=4096), (3, 224, 224)
 
 
 def backbone_of(weights: str, like: str | os.PathLike[str] | None = None) -> tuple[Backbone, Shape]:
-    """Return the architecture and the image shape of the backbone to which weights belong.
+    """Return the architecture and the image shape of the backbone that `weights` belongs to.
 
     For the arguments, see `open_backbone`. The weights themselves are not read. If they do not come
     from a run, AlexNet is assumed.

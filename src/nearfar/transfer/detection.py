@@ -137,7 +137,7 @@ def open_detection_set(
 
 
 class RegionPooling(nn.Module):
-    """Region pooling for `RoIHeads` of torchvision: it pools the features in each box to 6×6 cells.
+    """Region pooling for torchvision's `RoIHeads`: pools the features in each box into 6×6 cells.
 
     Parameters
     ----------

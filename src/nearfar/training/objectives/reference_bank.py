@@ -117,9 +117,10 @@ class ReferenceBank:
         return self.bank[rows.to(self.bank.device)].to(self.fabric.device)
 
     def start_epoch(self, epoch: int, encoder: nn.Module) -> None:
-        """Refresh the reference encoder if due. If searching once per epoch, search for all images.
+        """Refresh the reference encoder if due, and search if the search runs once per epoch.
 
-        A refreshed reference encoder is a copy of `encoder`.
+        A refreshed reference encoder is a copy of `encoder`. The search finds the near and far
+        samples of every image.
         """
         every = self.settings.refresh_reference_every
         fresh = epoch == 0 or (every > 0 and epoch % every == 0)

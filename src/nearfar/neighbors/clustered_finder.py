@@ -1,4 +1,4 @@
-"""Clustered search as in the paper: near rows in the same cluster, far rows in distant clusters."""
+"""Clustered search as in the paper: near rows in the same cluster, far ones in distant clusters."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nearfar.training.sampler import EpochSampler, PairSampler
+from nearfar.training.batch_sampler import EpochSampler, PairSampler
 
 
 @given(

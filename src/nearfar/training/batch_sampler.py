@@ -1,4 +1,4 @@
-"""Samplers for the batches of an epoch."""
+"""Samplers for the batches of an epoch. For near and far samples, see `nearfar.neighbors`."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def find_label_errors(
     labels : int64[n]
         Class numbers.
     classes : sequence of str, optional
-        Name of each class number, for the reason.
+        Name of each class number, used in the returned reason.
     seed : int
         Random seed for the folds.
 

@@ -104,8 +104,8 @@ class Images(Dataset[Tensor]):
     def content(self, indices: Sequence[int] | Tensor) -> Iterator[bytes]:
         """Yield bytes that identify images on any machine.
 
-        For most image sets, the bytes are the pixels. Images in files yield the content of the
-        file, since decoders on other machines may round differently.
+        For most image sets, the bytes are the pixels. For images in files, they are the contents
+        of the files, since decoders on other machines may round differently.
         """
         yield self.batch(indices).numpy().tobytes()
 

@@ -5,8 +5,8 @@ that `layout` finds, without decoding the other rows. `parts` names the files of
 are written part by part, so that writing can be resumed. The package does not import torch.
 """
 
-from nearfar.embeddings.file import EmbeddingFile
 from nearfar.embeddings.parts import EmbeddingParts, has_all_parts
+from nearfar.embeddings.reader import EmbeddingFile
 from nearfar.embeddings.table import (
     EMBEDDINGS_EXTENSIONS,
     EmbeddingTable,

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow
 
-from nearfar.embeddings.file import EmbeddingFile
 from nearfar.embeddings.layout import KEY, VECTORS, reading, write_table
+from nearfar.embeddings.reader import EmbeddingFile
 from nearfar.errors import NearfarError
 from nearfar.files import atomic_path
 

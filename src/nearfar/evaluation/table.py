@@ -1,4 +1,7 @@
-"""Evaluation table, with one row per representation and one column per score."""
+"""Evaluation table, with one row per representation and one column per score.
+
+The columns are defined in `nearfar.evaluation.protocol`.
+"""
 
 from __future__ import annotations
 

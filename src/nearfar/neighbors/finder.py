@@ -139,7 +139,7 @@ class Finder(Protocol):
             Row number of each query in the bank, or −1 for a query outside the bank. The row is
             excluded from the result of the query.
         draw : int
-            Number of the draw, ≥ 0. Finders with random far rows return different far rows for
+            Index of the draw, ≥ 0. Finders with random far rows return different far rows for
             each draw.
 
         Returns

@@ -169,7 +169,7 @@ def search_all(
     count : int
         Number T of near rows and of far rows per query.
     draw : int
-        Number of the draw, see `Finder.search`.
+        Index of the draw, see `Finder.search`.
     fabric : Fabric
         Processes.
     track : Track

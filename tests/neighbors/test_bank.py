@@ -126,12 +126,12 @@ SEARCH = """
 import sys
 from pathlib import Path
 import torch
-from nearfar.neighbors import ClusteredFinder, DiskBank, clustered, fit_similarity, keys
+from nearfar.neighbors import ClusteredFinder, DiskBank, clustered_finder, fit_similarity, keys
 from nearfar.neighbors import bank_chunks
 from nearfar.training.estimate import peak_memory
 
 keys.HELD_KEYS_BYTES = 0
-clustered.KMEANS_SAMPLE_PER_CLUSTER = 16
+clustered_finder.KMEANS_SAMPLE_PER_CLUSTER = 16
 bank = DiskBank(Path(sys.argv[1]), 60_000, 4096)
 embeddings = torch.rand(1000, 4096, generator=torch.Generator().manual_seed(0))
 for rows in bank_chunks(bank):

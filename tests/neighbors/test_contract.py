@@ -18,8 +18,8 @@ from nearfar.neighbors import (
     fit_similarity,
 )
 from nearfar.neighbors import bank as bank_module
-from nearfar.neighbors import clustered as clustered_module
-from nearfar.neighbors import exact as exact_module
+from nearfar.neighbors import clustered_finder as clustered_module
+from nearfar.neighbors import exact_finder as exact_module
 from nearfar.neighbors import keys as keys_module
 from nearfar.neighbors import kmeans as kmeans_module
 

@@ -10,6 +10,7 @@ are. Nothing is removed in between.
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import random
 import shutil
@@ -150,6 +151,7 @@ def _call_in_child(scenario: Scenario, call: Call, log: Path) -> int:
     if child := os.fork():
         return child
     code = 1
+    gc.freeze()  # collecting what the parent's other threads use would crash the child
     try:
         from nearfar.data import arrays
 

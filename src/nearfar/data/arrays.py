@@ -58,7 +58,7 @@ class ArrayImages(Images):
     Raises
     ------
     NearfarError
-        If `images` has another shape or type, if the number of labels differs from the
+        If the shape or type of `images` is not supported, if the number of labels differs from the
         number of images, or if labels are neither integers nor strings.
 
     Examples
